@@ -1,0 +1,309 @@
+"""The commands as functions: `weakseg.run`, `weakseg.check`, `weakseg.evaluate`, and the demo.
+
+Each imports what it needs when it is called, so that `check` does not wait for torch.
+"""
+
+# ruff: noqa: PLC0415
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from weakseg.types import Catalog, DataError, RunError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from weakseg.config import RunConfig
+    from weakseg.data.check import CheckReport
+    from weakseg.data.source import Source
+    from weakseg.pipeline import PipelineSummary
+    from weakseg.progress import Advance
+    from weakseg.rundir import RunDir
+    from weakseg.stages.evaluate import Scores
+
+
+class FaultsFoundError(DataError):
+    """A source is not used because `check` finds faults in it.
+
+    Attributes:
+        report: What was found.
+    """
+
+    def __init__(self, report: CheckReport) -> None:
+        count = len(report.faults)
+        super().__init__(
+            f"{report.source}: {count} fault{'s' * (count != 1)}, the first: {report.faults[0]} "
+            "(give --skip-bad to go on without the bad images)"
+        )
+        self.report = report
+
+
+def check(
+    source: Path | str,
+    *,
+    kind: str | None = None,
+    split: str | None = None,
+    console: Console | None = None,
+) -> CheckReport:
+    r"""Reads everything of a source and lists every fault.
+
+    Args:
+        source: A folder, a tags file or a COCO JSON.
+        kind: `tags`, `voc`, `coco` or `imagefolder`; None: found by looking.
+        split: The split to check; None: everything.
+        console: Where to show how far it is; nowhere if None.
+
+    Returns:
+        Faults, notes, and what the images are like.
+
+    Raises:
+        DataError: There is nothing at this path, or the kind or split is unknown.
+
+    Example:
+        >>> import weakseg
+        >>> report = weakseg.check("photos")  # doctest: +SKIP
+        >>> print(*report.faults, sep="\n")  # doctest: +SKIP
+    """
+    from weakseg.data.check import check_catalog
+
+    with _counted(console, "check") as progress:
+        return check_catalog(source, kind=kind, split=split, progress=progress)
+
+
+def run(
+    source: Path | str,
+    out: Path | str,
+    *,
+    preset: str = "standard",
+    config: RunConfig | Path | str | None = None,
+    overrides: Sequence[str] = (),
+    split: str | None = None,
+    kind: str | None = None,
+    until: str | None = None,
+    skip_bad: bool = False,
+    force: bool = False,
+    console: Console | None = None,
+) -> PipelineSummary:
+    """Makes masks for a source: checks it, then runs every stage that is not finished.
+
+    A source that was checked for this run and has not changed since is not checked again.
+
+    Args:
+        source: A folder, a tags file or a COCO JSON.
+        out: The run's folder; an unfinished run there goes on.
+        preset: `fast`, `standard` or `paper`.
+        config: A YAML file of settings over the preset's, or all settings.
+        overrides: Single settings over those, as `fit.epochs=5`.
+        split: The split to use; None: everything.
+        kind: The source's kind; None: found by looking.
+        until: The last stage to run; None: all.
+        skip_bad: Whether to go on without the images that are bad.
+        force: Whether results made with other settings are removed and made anew.
+        console: Where to print; standard output if None.
+
+    Returns:
+        What became of each stage, scores, time and memory.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+        FaultsFoundError: The source has faults.
+        RunError: The folder holds results of other settings, or is in use.
+
+    Example:
+        >>> import weakseg
+        >>> summary = weakseg.run("photos", "runs/photos", preset="fast")  # doctest: +SKIP
+    """
+    from rich.console import Console
+
+    from weakseg.config import RunConfig, load_config
+    from weakseg.pipeline import run_pipeline, stages_until
+    from weakseg.rundir import RunDir
+
+    if isinstance(config, RunConfig):
+        if overrides:
+            raise ValueError("expected overrides or a RunConfig, got both")
+        settings = config
+    else:
+        settings = load_config(preset, config, overrides)
+    stages_until(until)
+    folder = RunDir(out)
+    folder.check()
+    console = console or Console()
+    catalog, skipped, checked = _checked(
+        source, folder, kind=kind, split=split, skip_bad=skip_bad, console=console
+    )
+    return run_pipeline(
+        settings,
+        folder,
+        catalog=catalog,
+        until=until,
+        force=force,
+        console=console,
+        source=source,
+        split=split,
+        skipped=skipped,
+        checked=checked,
+    )
+
+
+def _checked(
+    source: Path | str,
+    folder: RunDir,
+    *,
+    kind: str | None,
+    split: str | None,
+    skip_bad: bool,
+    console: Console,
+) -> tuple[Catalog, list[str], str]:
+    """The catalog to use, the ids left out, and a hash of what was checked."""
+    from weakseg.data import check as checking
+    from weakseg.data.source import read_source
+
+    found = read_source(source, kind=kind, split=split)
+    key = _hash_of(found)
+    record = folder.catalog_record() if folder.is_run else {}
+    if key and record.get("checked") == key and (skip_bad or not record["skipped"]):
+        return folder.load_catalog(), record["skipped"], key
+    report = check(source, kind=kind, split=split, console=console)
+    if not report.faults:
+        return found.catalog(), [], key
+    if not skip_bad:
+        raise FaultsFoundError(report)
+    if found.fatal:
+        raise DataError(str(found.fatal[0]))
+    catalog, skipped = checking.skip_bad(found.catalog(), report)
+    console.print(
+        f"check: {len(report.faults)} faults; going on without {len(skipped)} bad images "
+        "(their ids are in catalog.json)",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return catalog, skipped, key
+
+
+def _hash_of(found: Source) -> str:
+    """A hash of all that `check` looks at; empty if something cannot even be found."""
+    from weakseg.pipeline import truth_digest
+    from weakseg.stagedir import fingerprint_hash
+
+    if found.fatal:
+        return ""
+    catalog = found.catalog()
+    try:
+        files = [catalog.digest(), truth_digest(catalog)]
+    except OSError:
+        return ""
+    return fingerprint_hash(
+        {
+            "files": files,
+            "classes": found.classes,
+            "entries": [(e.id, e.names, e.cell, e.line, e.image) for e in found.reading.entries],
+            "faults": [str(fault) for fault in (*found.reading.faults, *found.faults)],
+        }
+    )
+
+
+def evaluate(
+    predicted: Path | str,
+    truth: Path | str,
+    *,
+    ids: Sequence[str] | Path | None = None,
+    classes: Sequence[str] | Path | None = None,
+    console: Console | None = None,
+) -> Scores:
+    """Scores any folder of masks against a folder of true ones.
+
+    Args:
+        predicted: Folder of PNG masks, index 0 background.
+        truth: Folder of true masks; 255 is ignored.
+        ids: Which images to score, or a text file with one a line; None: all.
+        classes: Names of the classes 1, 2, …, or a text file with one a line; None: as the masks
+            or a `classes.txt` beside the truth tell.
+        console: Where to show how far it is; nowhere if None.
+
+    Returns:
+        The scores over all images.
+
+    Raises:
+        DataError: A folder or list cannot be read, or a mask is missing or does not fit.
+
+    Example:
+        >>> import weakseg
+        >>> weakseg.evaluate("runs/cats/masks", "cats/masks").mean_iou  # doctest: +SKIP
+        0.671
+    """
+    from weakseg.data.text import read_list
+    from weakseg.stages.evaluate import evaluate_masks
+
+    if isinstance(classes, Path):
+        entries, faults = read_list(classes)
+        if any(fault.severity == "fault" for fault in faults):
+            raise DataError(str(faults[0]))
+        classes = [name for _, name in entries]
+    return evaluate_masks(predicted, truth, ids=ids, classes=classes, console=console)
+
+
+def demo(
+    out: Path | str, *, count: int = 240, seed: int = 0, console: Console | None = None
+) -> PipelineSummary:
+    """Draws a small data set in `out/data` and runs on it in `out/run`.
+
+    Args:
+        out: A folder; a demo that was interrupted there goes on.
+        count: How many images to draw, from 1.
+        seed: The same seed, the same images; from 0.
+        console: Where to print; standard output if None.
+
+    Returns:
+        What became of each stage, and the scores.
+
+    Raises:
+        RunError: The folder holds a demo of another count or seed, or other data.
+    """
+    from rich.console import Console
+
+    from weakseg.data.demo import write_demo
+    from weakseg.stagedir import write_atomic
+
+    folder, console = Path(out), console or Console()
+    mark, wanted = folder / "demo.json", {"count": count, "seed": seed}
+    data = folder / "data"
+    if data.exists():
+        found = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else None
+        if found != wanted:
+            raise RunError(
+                f"{data} holds {'other data' if found is None else f'the demo with {found}'}; "
+                "choose another --out"
+            )
+    else:
+        write_atomic(mark, json.dumps(wanted).encode())
+        with _counted(console, "draw") as progress:
+            write_demo(data, count=count, seed=seed, progress=progress)
+    return run(data, folder / "run", preset="demo", console=console)
+
+
+@contextmanager
+def _counted(console: Console | None, label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A `progress(done, total)` that shows a bar from its first call on; None without console."""
+    if console is None:
+        yield None
+        return
+    from weakseg.progress import track
+
+    with ExitStack() as stack:
+        advance: Advance | None = None
+        before = 0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal advance, before
+            if advance is None:
+                advance = stack.enter_context(track(console, label, total))
+            advance(done - before)
+            before = done
+
+        yield progress

@@ -1,0 +1,272 @@
+"""The command `weakseg`: parse, call, print.
+
+Nothing heavy is imported before a command runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from weakseg import __version__
+from weakseg.types import WeaksegError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FAULTS, USER_ERROR, BUG, INTERRUPTED = 1, 2, 70, 130
+"""Exit codes: faults found by `check`, a fault the user can mend, a fault of weakseg, Ctrl-C."""
+
+_USERS_OWN = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        _complain(f"error: {message}; see {self.prog} --help")
+        raise SystemExit(USER_ERROR)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = _Parser(
+        "weakseg",
+        description="Pixel masks and a segmentation model from image tags alone.",
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"weakseg {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, function: Callable[[argparse.Namespace], int], about: str) -> _Parser:
+        sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+        sub.set_defaults(function=function, command=name)
+        assert isinstance(sub, _Parser)
+        return sub
+
+    demo = command("demo", _demo, "Draw a small data set, run on it, and score the result.")
+    demo.add_argument(
+        "--out", type=Path, default=Path("weakseg-demo"), metavar="DIR", help="default: %(default)s"
+    )
+    demo.add_argument(
+        "--count", type=_count, default=240, metavar="N", help="images; default: %(default)s"
+    )
+    demo.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="of the drawing; default: %(default)s"
+    )
+
+    check = command("check", _check, "Read a source and list everything that is wrong with it.")
+    _add_source(check)
+    check.add_argument("--json", action="store_true", help="print the report as JSON")
+
+    run = command("run", _run, "From images and tags to masks; an interrupted run goes on.")
+    _add_source(run, required=False)
+    run.add_argument("--out", type=Path, metavar="RUN", help="the run's folder")
+    run.add_argument(
+        "--preset", default="standard", help="fast, standard or paper; default: %(default)s"
+    )
+    run.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting, as fit.epochs=5; may be given many times",
+    )
+    run.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps; as --set device=…")
+    run.add_argument("--until", metavar="STAGE", help="the last stage to run")
+    run.add_argument(
+        "--force", action="store_true", help="make anew what was made with other settings"
+    )
+    run.add_argument("--skip-bad", action="store_true", help="go on without the bad images")
+    run.add_argument("--print-config", action="store_true", help="print all settings and stop")
+    run.set_defaults(parser=run)
+
+    evaluate = command("evaluate", _evaluate, "Score a folder of masks against the true ones.")
+    evaluate.add_argument("predicted", type=Path, metavar="PREDICTED_DIR")
+    evaluate.add_argument("--truth", type=Path, required=True, metavar="DIR", help="true masks")
+    evaluate.add_argument("--list", type=Path, metavar="FILE", help="ids to score, one a line")
+    evaluate.add_argument(
+        "--classes", type=Path, metavar="FILE", help="names of the classes 1, 2, …, one a line"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
+    return top
+
+
+def _add_source(sub: _Parser, *, required: bool = True) -> None:
+    sub.add_argument(
+        "source", type=Path, metavar="SOURCE", nargs=None if required else "?", help="the data"
+    )
+    sub.add_argument(
+        "--kind", metavar="KIND", help="tags, voc, coco or imagefolder; found by looking"
+    )
+    sub.add_argument("--split", metavar="NAME", help="use only this split, as train")
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1, 99_999)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0, 2**31 - 1)
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    if not text.isascii() or not text.isdecimal() or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"expected a number from {low} to {high}, got {text!r}")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: The command line without the program's name; the process's own by default.
+
+    Returns:
+        The exit code: 0; 1 if `check` found faults; 2 for what the user can mend; 70 for a fault
+        of weakseg; 130 after Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(given)
+    try:
+        code: int = options.function(options)
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:
+        return _failed(error, options, given)
+    return code
+
+
+def _failed(error: BaseException, options: argparse.Namespace, given: Sequence[str]) -> int:
+    if isinstance(error, WeaksegError):
+        _complain(f"error: {error}")
+        return USER_ERROR
+    if isinstance(error, KeyboardInterrupt):
+        again = f"; to go on: {shlex.join(['weakseg', *given])}" if "out" in options else ""
+        _complain(f"stopped{again}")
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, OSError) and error.errno in _USERS_OWN:
+        _complain(f"error: {error.filename or 'cannot write'}: {error.strerror}")
+        return USER_ERROR
+    return _bug(error, options)
+
+
+def _bug(error: BaseException, options: argparse.Namespace) -> int:
+    details = "".join(traceback.format_exception(error))
+    where = "set WEAKSEG_DEBUG=1 to see where"
+    out = getattr(options, "out", None)
+    if os.environ.get("WEAKSEG_DEBUG") == "1":
+        sys.stderr.write(details)
+        where = "its traceback is above"
+    elif out is not None:
+        path = _runs_folder(options) / "traceback.txt"
+        try:
+            path.write_text(details, encoding="utf-8")
+            where = f"its traceback is in {path}"
+        except OSError:  # no run's folder was made yet
+            pass
+    text = " ".join(str(error).split())
+    _complain(
+        f"this is a bug in weakseg: {type(error).__name__}: {text}; {where}, please report it"
+    )
+    return BUG
+
+
+def _runs_folder(options: argparse.Namespace) -> Path:
+    out: Path = options.out
+    return out / "run" if options.command == "demo" else out
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"weakseg: {' '.join(text.split())}\n")
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console(stderr=stderr)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from weakseg import api, display  # noqa: PLC0415
+
+    console = _console()
+    summary = api.demo(options.out, count=options.count, seed=options.seed, console=console)
+    display.show_summary(summary, console)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from weakseg import api, display  # noqa: PLC0415
+
+    progress = _console(stderr=True) if sys.stderr.isatty() else None
+    report = api.check(options.source, kind=options.kind, split=options.split, console=progress)
+    if options.json:
+        sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+    else:
+        display.show_report(report, _console())
+    return FAULTS if report.faults else 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    overrides = [*options.set, *([f"device={options.device}"] if options.device else [])]
+    if options.print_config:
+        from weakseg.config import load_config  # noqa: PLC0415
+
+        sys.stdout.write(load_config(options.preset, options.config, overrides).to_yaml())
+        return 0
+    missing = [
+        name for name, given in (("SOURCE", options.source), ("--out", options.out)) if not given
+    ]
+    if missing:
+        options.parser.error(f"the following arguments are required: {', '.join(missing)}")
+
+    from weakseg import api, display  # noqa: PLC0415
+
+    console = _console()
+    try:
+        summary = api.run(
+            options.source,
+            options.out,
+            preset=options.preset,
+            config=options.config,
+            overrides=overrides,
+            split=options.split,
+            kind=options.kind,
+            until=options.until,
+            skip_bad=options.skip_bad,
+            force=options.force,
+            console=console,
+        )
+    except api.FaultsFoundError as error:
+        display.show_faults(error.report, console)
+        raise
+    display.show_summary(summary, console)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from weakseg import api  # noqa: PLC0415
+
+    progress = _console(stderr=True) if sys.stderr.isatty() else None
+    scores = api.evaluate(
+        options.predicted,
+        options.truth,
+        ids=options.list,
+        classes=options.classes,
+        console=progress,
+    )
+    if options.json:
+        sys.stdout.write(json.dumps(scores.to_json(), ensure_ascii=False, indent=2) + "\n")
+    else:
+        _console().print(scores.table(f"Scores in percent, {scores.images} images"))
+    return 0

@@ -1,0 +1,122 @@
+"""All settings of a run, composed of their owners' own, and the presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from weakseg.data.transforms import AugmentSettings
+from weakseg.models.amr import AMRSettings
+from weakseg.models.backbone import BackboneSettings
+from weakseg.ops.cam import CamSettings, MaskSettings
+from weakseg.ops.metrics import EvaluateSettings
+from weakseg.settings import Layer, assemble, assignment_layer, read_layer, to_yaml
+from weakseg.training.fit import FitSettings
+from weakseg.training.tasks import TagTaskSettings
+from weakseg.types import ConfigError
+
+ENVIRONMENT = frozenset(
+    {"device", "precision", "fit.checkpoint_seconds", "fit.workers", "cams.batch_size"}
+)
+"""Settings that say where and how fast to compute, not what: they belong to no fingerprint, so that
+a run begun on one machine goes on on another."""
+
+
+class RunConfig(BaseModel):
+    """All settings of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(0, ge=0, lt=2**31, description="of every random choice")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where to compute; auto: cuda, else mps, else cpu"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of the networks; auto: bf16 where the device is fast in it"
+    )
+    backbone: BackboneSettings = Field(
+        default_factory=BackboneSettings, description="the pretrained network"
+    )
+    amr: AMRSettings = Field(
+        default_factory=AMRSettings, description="its spotlight and compensation branches"
+    )
+    task: TagTaskSettings = Field(
+        default_factory=TagTaskSettings, description="what classification learns from"
+    )
+    fit: FitSettings = Field(default_factory=FitSettings, description="how classification learns")
+    augment: AugmentSettings = Field(
+        default_factory=AugmentSettings, description="how images are varied in training"
+    )
+    cams: CamSettings = Field(
+        default_factory=CamSettings, description="how class activation maps are taken"
+    )
+    masks: MaskSettings = Field(default_factory=MaskSettings, description="how maps become masks")
+    evaluate: EvaluateSettings = Field(
+        default_factory=EvaluateSettings, description="what is scored where truth exists"
+    )
+
+    def to_yaml(self) -> str:
+        """Every setting as YAML with its description; `load_config(file=…)` reads it back."""
+        return to_yaml(self)
+
+    def sections(self, names: Sequence[str]) -> dict[str, Any]:
+        """The named sections as plain values, for a fingerprint; without `ENVIRONMENT`."""
+        values = self.model_dump(mode="json", include=set(names) - ENVIRONMENT)
+        for key in ENVIRONMENT:
+            section, _, name = key.partition(".")
+            if name and section in values:
+                del values[section][name]
+        return values
+
+
+PRESETS: Mapping[str, Mapping[str, object]] = {
+    "fast": {},
+    "standard": {
+        "fit": {"epochs": 8},
+        "augment": {"crop": 352, "long_side": [320, 576]},
+        "cams": {"scales": [0.5, 1.0, 1.5, 2.0]},
+    },
+    "paper": {
+        "backbone": {"name": "resnet50", "weights": "timm"},
+        "amr": {"placement": "block", "amplitude": "density"},
+        "task": {"cps_maps": "raw", "compensation_lr": 10.0},
+        "fit": {"epochs": 8, "lr": 0.01, "warmup": 0.0},
+        "augment": {"crop": 512, "long_side": [320, 640]},
+        "cams": {"scales": [0.5, 1.0, 1.5, 2.0]},
+    },
+    "demo": {
+        "augment": {"crop": 160, "long_side": [160, 288]},
+        "cams": {"long_side": 256, "scales": [0.5, 1.0, 1.5]},
+    },
+}
+"""What each preset changes of the defaults."""
+
+
+def load_config(
+    preset: str = "standard", file: Path | str | None = None, overrides: Sequence[str] = ()
+) -> RunConfig:
+    """Lays a preset, a file and overrides over the defaults, the later over the earlier.
+
+    Args:
+        preset: `fast`, `standard`, `paper` or `demo`.
+        file: A YAML file of settings; a run's `config.yaml` is one.
+        overrides: Single settings, as `fit.epochs=5`; the values are YAML.
+
+    Raises:
+        ConfigError: The preset or a key is unknown, a value of the wrong kind, or the file
+            unreadable.
+
+    Example:
+        >>> load_config("fast", overrides=["seed=7"]).seed
+        7
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    layers = [Layer(PRESETS[preset], f"preset {preset}")]
+    if file is not None:
+        layers.append(read_layer(Path(file)))
+    layers += [assignment_layer(text) for text in overrides]
+    return assemble(RunConfig, layers)

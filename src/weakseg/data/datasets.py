@@ -1,0 +1,126 @@
+"""Torch data sets of a catalog: training views with tags, and whole images in batches of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from torchvision.transforms.v2 import functional as geometry
+
+from weakseg.data.images import read_image
+from weakseg.data.transforms import AugmentSettings, augment
+from weakseg.types import Catalog, Sample
+
+
+class TaggedViews(Dataset[tuple[Tensor, Tensor]]):
+    """Random views of the images of a catalog with their tags.
+
+    An item is asked for by (epoch, index): its view depends on these and the seed alone, neither on
+    the worker that makes it nor on what was asked before, so that a resumed training sees the same.
+
+    Args:
+        catalog: The images and tags.
+        settings: How images are varied.
+        seed: Of the variation.
+    """
+
+    def __init__(self, catalog: Catalog, settings: AugmentSettings, seed: int = 0) -> None:
+        self.catalog, self.settings, self.seed = catalog, settings, seed
+
+    def __len__(self) -> int:
+        return len(self.catalog)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The view uint8 [3,crop,crop] and the tags float32 [K] of an image in an epoch."""
+        epoch, index = key
+        sample = self.catalog.samples[index]
+        generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) & (2**63 - 1))
+        image = read_image(sample.image, max_side=2 * self.settings.long_side[1])
+        return augment(image, self.settings, generator), tag_vector(sample, len(self.catalog.classes))
+
+
+class ShuffledBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) over all epochs, shuffled anew in each, the same for the same seed.
+
+    An epoch's last batch is filled from its start, so that all batches have one size.
+
+    Args:
+        count: Number of items.
+        batch_size: Items a batch.
+        epochs: Number of epochs.
+        seed: Of the order.
+    """
+
+    def __init__(self, count: int, batch_size: int, epochs: int, seed: int = 0) -> None:
+        self.count, self.batch_size, self.epochs, self.seed = count, batch_size, epochs, seed
+        self.batches_per_epoch = -(-count // batch_size)
+
+    def __len__(self) -> int:
+        return self.epochs * self.batches_per_epoch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for epoch in range(self.epochs):
+            generator = torch.Generator().manual_seed(hash((self.seed, epoch)) & (2**63 - 1))
+            order = torch.randperm(self.count, generator=generator).tolist()
+            for start in range(0, self.batches_per_epoch * self.batch_size, self.batch_size):
+                places = range(start, start + self.batch_size)
+                yield [(epoch, order[place % self.count]) for place in places]
+
+
+class WholeImages(Dataset[Tensor]):
+    """Whole images by index, resized, uint8 [3,h,w].
+
+    Args:
+        samples: The images.
+        sizes: Height and width that each is resized to, in pixels.
+    """
+
+    def __init__(self, samples: Sequence[Sample], sizes: Sequence[tuple[int, int]]) -> None:
+        self.samples, self.sizes = samples, sizes
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """The image of this index."""
+        size = self.sizes[index]
+        image = read_image(self.samples[index].image, max_side=max(size))
+        if tuple(image.shape[-2:]) == size:
+            return image
+        return geometry.resize(image, list(size), antialias=True)
+
+
+class BatchesOfOneSize(Sampler[list[int]]):
+    """Batches of indices of images of equal size, largest images first.
+
+    Args:
+        sizes: Height and width of each image.
+        batch_size: Most images a batch.
+        max_pixels: Most pixels a batch; an image larger than that stands alone.
+    """
+
+    def __init__(
+        self, sizes: Sequence[tuple[int, int]], batch_size: int, max_pixels: int
+    ) -> None:
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, size in enumerate(sizes):
+            groups.setdefault(size, []).append(index)
+        self.batches = []
+        for (height, width), group in sorted(groups.items(), key=lambda g: -g[0][0] * g[0][1]):
+            step = max(1, min(batch_size, max_pixels // (height * width)))
+            self.batches += [group[i : i + step] for i in range(0, len(group), step)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+def tag_vector(sample: Sample, classes: int) -> Tensor:
+    """The tags of a sample as float32 [K], 0 or 1."""
+    vector = torch.zeros(classes)
+    vector[sorted(sample.tags)] = 1
+    return vector

@@ -1,0 +1,1 @@
+"""The picture-book painter behind the generated data set: shapes, creatures, scenery."""

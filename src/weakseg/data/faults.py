@@ -1,0 +1,110 @@
+"""What can be wrong with a source: one fault names the place, what was found, and the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from weakseg.types import DataError
+
+FaultKind = Literal[
+    "tags_file",
+    "row",
+    "encoding",
+    "split",
+    "annotation",
+    "path_leaves",
+    "image_missing",
+    "image_empty",
+    "image_damaged",
+    "image_format",
+    "image_too_large",
+    "image_too_small",
+    "image_shape",
+    "image_unnamed",
+    "tag_spelling",
+    "tag_blanks",
+    "tag_once",
+    "tag_unknown",
+    "tag_reserved",
+    "class_unused",
+    "duplicate_name",
+    "duplicate_row",
+    "duplicate_content",
+    "mask_damaged",
+    "mask_channels",
+    "mask_size",
+    "mask_indices",
+    "mask_unused",
+]
+
+FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+
+
+class Fault(BaseModel):
+    """One thing that is wrong, or (as a note) worth knowing.
+
+    Example:
+        >>> str(Fault(kind="row", file="a.csv", line=3, found="one column", remedy="add a comma"))
+        'a.csv:3: one column; add a comma'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: FaultKind = Field(description="What sort of fault it is.")
+    file: str = Field(description="The file or folder it is in.")
+    line: int | None = Field(default=None, ge=1, description="The line of the file, from 1.")
+    found: str = Field(description="What was found there.")
+    remedy: str = Field(description="How to mend it.")
+    samples: tuple[str, ...] = Field(
+        default=(), description="Ids of the samples that cannot be used because of it."
+    )
+    severity: Literal["fault", "note"] = Field(
+        default="fault",
+        description="`fault`: ambiguous or harmful. `note`: read correctly without doubt.",
+    )
+
+    @property
+    def where(self) -> str:
+        """The file, with the line behind a colon where there is one."""
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.found}; {self.remedy}"
+
+
+class FileError(DataError):
+    """A file that cannot be used, with everything a `Fault` needs.
+
+    Attributes:
+        path: The file.
+        kind: The kind of fault.
+        found: What was found.
+        remedy: How to mend it.
+    """
+
+    def __init__(self, path: Path, kind: FaultKind, found: str, remedy: str) -> None:
+        super().__init__(f"{path}: {found}; {remedy}")
+        self.path, self.kind, self.found, self.remedy = path, kind, found, remedy
+
+    def __reduce__(self) -> tuple[type[FileError], tuple[Path, FaultKind, str, str]]:
+        # Exceptions rebuild themselves from their message; data-loader workers need all four parts.
+        return FileError, (self.path, self.kind, self.found, self.remedy)
+
+    def fault(self, *samples: str) -> Fault:
+        """The same as an entry of a report."""
+        return Fault(
+            kind=self.kind,
+            file=str(self.path),
+            found=self.found,
+            remedy=self.remedy,
+            samples=samples,
+        )
+
+
+def listed(names: list[str], limit: int = 6) -> str:
+    """Names behind each other, the first `limit` of them and how many more there are."""
+    shown = ", ".join(repr(name) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -1,0 +1,134 @@
+"""Any image file to an upright RGB tensor, any mask file to indices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from weakseg.data.decode import image_size, mask_indices, opened, orientation_of, upright_size
+
+__all__ = ["image_size", "read_image", "read_mask"]
+
+_BITS = (8, 10, 12, 14, 16, 24, 32)
+
+
+def read_image(path: Path | str, *, max_side: int | None = None) -> Tensor:
+    """Reads any image as upright 8-bit RGB.
+
+    Turned upright by its EXIF orientation; the first frame of several. Gray becomes three equal
+    channels. Transparent pixels are laid over white. CMYK is read by Adobe's (inverted) convention.
+    Gray of more than 8 bits is scaled by its range: the smallest of 8, 10, 12, 14 or 16 bits that
+    holds its largest value becomes 0..255, so that 12-bit data in 16-bit files does not come out
+    black. Ordinary JPEGs take torchvision's decoder, everything else Pillow.
+
+    Args:
+        path: The file; at most `weakseg.data.decode.MAX_PIXELS` pixels.
+        max_side: The long side that is wanted (pixels, ≥ 1). JPEGs at least twice as long are
+            decoded at 1/2, 1/4 or 1/8 of their size, which takes about half the time; the result
+            is still at least this long and is not resized to it. None: full size.
+
+    Returns:
+        uint8 [3, H, W]; its memory is as the decoder leaves it, usually channels last.
+
+    Raises:
+        DataError: The file is missing, empty, no image, too large, truncated or damaged.
+        ValueError: `max_side` is below 1.
+
+    Example:
+        >>> read_image("cat.jpg").shape  # doctest: +SKIP
+        torch.Size([3, 375, 500])
+    """
+    if max_side is not None and max_side < 1:
+        raise ValueError(f"expected max_side ≥ 1, got {max_side}")
+    path = Path(path)
+    with opened(path) as image:
+        orientation = orientation_of(image)
+        pixels: Tensor | None = None
+        if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+            height, width = upright_size(image)
+            if max_side is not None and max(height, width) >= 2 * max_side:
+                side = max_side / max(image.size)
+                image.draft(image.mode, (_ceil(image.width * side), _ceil(image.height * side)))
+            else:
+                pixels = _decode_jpeg(path)
+        if pixels is None:
+            pixels = torch.from_numpy(_rgb(image)).permute(2, 0, 1)
+    return _turned(pixels, orientation)
+
+
+def read_mask(path: Path | str) -> Tensor:
+    """Reads a mask file's class indices.
+
+    Args:
+        path: A palette, gray or black-and-white image in a lossless format: index 0 background,
+            k the k-th class, 255 ignored. Colours of a palette do not matter.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        DataError: The file cannot be read, has several channels, is a JPEG, or exceeds 255.
+
+    Example:
+        >>> read_mask("cat.png").unique()  # doctest: +SKIP
+        tensor([  0,   1, 255], dtype=torch.uint8)
+    """
+    return torch.from_numpy(mask_indices(Path(path)))
+
+
+def _decode_jpeg(path: Path) -> Tensor | None:
+    data = torch.from_numpy(np.fromfile(path, dtype=np.uint8))
+    try:
+        pixels: Tensor = decode_jpeg(data, mode=ImageReadMode.RGB)
+    except RuntimeError:
+        return None  # Pillow reads some that torchvision does not, and says what is wrong
+    return pixels
+
+
+def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """The pixels of an opened image as [H, W, 3]."""
+    if image.mode.startswith("I") or image.mode == "F":
+        gray = _scaled(np.asarray(image))
+        return np.repeat(gray[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        image.load()
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
+    return np.array(image.convert("RGB"))
+
+
+def _scaled(gray: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Gray of any range as 0..255, [H, W] to [H, W].
+
+    Whole numbers by the bits they need; fractions in 0..1 by 255; anything else (negative,
+    fractions of other ranges) from its smallest to its largest value.
+    """
+    values = np.nan_to_num(gray.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if low < 0:
+        values, high = values - low, high - low
+        top = high
+    elif np.issubdtype(gray.dtype, np.integer):
+        top = next(2.0**bits - 1 for bits in _BITS if high < 2.0**bits)
+    else:
+        top = 1.0 if high <= 1 else max(high, 255.0)
+    return np.round(values * (255.0 / (top or 1.0))).clip(0, 255).astype(np.uint8)
+
+
+def _turned(pixels: Tensor, orientation: int) -> Tensor:
+    """Applies an EXIF orientation (1..8) to [3, H, W]."""
+    if orientation >= 5:  # 5..8 are 1, 4, 2, 3 of the transposed image, in TIFF's numbering
+        pixels = pixels.transpose(1, 2)
+    mirrored = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}.get(orientation)
+    return pixels if mirrored is None else pixels.flip(mirrored)
+
+
+def _ceil(length: float) -> int:
+    return max(1, -int(-length // 1))

@@ -1,0 +1,1 @@
+"""Networks: backbones and what weakseg puts on them."""

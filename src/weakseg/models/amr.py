@@ -1,0 +1,319 @@
+"""Activation modulation and recalibration: the attention modulation module and the two branches."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from weakseg.models.backbone import Backbone, BackboneSettings, keep_frozen
+
+Amplitude = Literal["density", "unit", "mean"]
+Statistics = Literal["per_sample", "per_batch"]
+Placement = Literal["stage", "block"]
+
+
+class AMRSettings(BaseModel):
+    """The branches on a backbone and how the second one is modulated.
+
+    Attributes:
+        compensation: Whether there is a compensation branch; without it the network is a plain
+            CAM network.
+        placement: Where the attention modulation modules stand: `stage`, between the stages that
+            are trained (the paper's figure), or `block`, on the residual branch of every block
+            before the addition (the released code).
+        amplitude: Height of the Gaussian, see `AttentionModulation`.
+        statistics: Over what its mean and deviation are taken, see `AttentionModulation`.
+        reduction: By how much the channel module's hidden layer is narrower than its input.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    compensation: bool = Field(True, description="whether there is a compensation branch")
+    placement: Placement = Field("stage", description="stage or block")
+    amplitude: Amplitude = Field("mean", description="density, unit or mean")
+    statistics: Statistics = Field("per_sample", description="per_sample or per_batch")
+    reduction: int = Field(16, ge=1, description="narrowing of the channel module's hidden layer")
+
+
+class BranchOutput(NamedTuple):
+    """What a branch says of B images and K classes.
+
+    Attributes:
+        logits: Class scores [B,K], the mean of the maps before the rectification.
+        cams: Class activation maps relu(W·F) [B,K,h,w], unbounded above, on the last grid.
+    """
+
+    logits: Tensor
+    cams: Tensor
+
+
+class AMROutput(NamedTuple):
+    """The outputs of both branches; `compensation` is None in a plain CAM network."""
+
+    spotlight: BranchOutput
+    compensation: BranchOutput | None
+
+
+class AttentionModulation(nn.Module):
+    """Attention modulation module (AMM): channel, then spatial, each through a Gaussian.
+
+    Middling activations are raised, the strongest and the weakest lowered:
+    F_c = F · g(MLP(mean_hw F)), F_s = F_c · g(conv7×7[max_C F_c; mean_C F_c]), with
+    g(x) = exp(−(x − μ)² / 2σ²) · amplitude, where μ and the unbiased deviation σ are those of x and
+    carry no gradient. Activation Modulation and Recalibration (AAAI 2022), equations 3 to 6.
+
+    The module fits timm's `attn_layer` slot and any feature map.
+
+    Args:
+        channels: C, channels of the feature map.
+        reduction: The hidden layer has max(1, C / reduction) channels.
+        amplitude: `density`: 1 / (√(2π)·σ), the normal density (released code); `unit`: 1, so that
+            features never grow; `mean`: what makes the modulation's mean 1, so that features keep
+            their scale and frozen batch norms stay valid.
+        statistics: `per_sample`: μ and σ over the channels (positions) of each image;
+            `per_batch`: over the whole batch (released code), which makes an image's output depend
+            on its batch mates.
+        device: Where the parameters are made.
+        dtype: Their type.
+
+    Example:
+        >>> amm = AttentionModulation(64)
+        >>> amm(torch.rand(2, 64, 14, 14)).shape
+        torch.Size([2, 64, 14, 14])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 16,
+        amplitude: Amplitude = "mean",
+        statistics: Statistics = "per_sample",
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        hidden = max(1, channels // reduction)
+        self.channels, self.amplitude, self.statistics = channels, amplitude, statistics
+        self.squeeze = nn.Linear(channels, hidden, **place)
+        self.expand = nn.Linear(hidden, channels, **place)
+        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False, **place)
+        self.norm = nn.BatchNorm2d(1, **place)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Modulate a feature map.
+
+        Args:
+            x: Features [B,C,h,w].
+
+        Returns:
+            Modulated features [B,C,h,w].
+
+        Raises:
+            ValueError: The input is not [B,C,h,w] with this module's C.
+        """
+        if x.ndim != 4 or x.shape[1] != self.channels:
+            raise ValueError(f"expected features [B,{self.channels},h,w], got {tuple(x.shape)}")
+        channel = self.expand(torch.relu(self.squeeze(x.mean(dim=(2, 3)))))
+        x = x * self._gaussian(channel).to(x.dtype)[:, :, None, None]
+        pooled = torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1)
+        spatial: Tensor = self.norm(self.conv(pooled))
+        modulated: Tensor = x * self._gaussian(spatial).to(x.dtype)
+        return modulated
+
+    def _gaussian(self, x: Tensor) -> Tensor:
+        # Deviations of bf16 values lose what the Gaussian needs.
+        x = x.float()
+        over = tuple(range(x.ndim)) if self.statistics == "per_batch" else tuple(range(1, x.ndim))
+        fixed = x.detach()
+        mean = fixed.mean(dim=over, keepdim=True)
+        if math.prod(x.shape[axis] for axis in over) > 1:
+            deviation = fixed.std(dim=over, keepdim=True).clamp_min(1e-6)
+        else:
+            deviation = torch.ones_like(mean)
+        modulation = torch.exp(-((x - mean) ** 2) / (2 * deviation**2))
+        if self.amplitude == "density":
+            return modulation / (math.sqrt(2 * math.pi) * deviation)
+        if self.amplitude == "mean":
+            return modulation / modulation.detach().mean(dim=over, keepdim=True)
+        return modulation
+
+
+class Branch(nn.Module):
+    """The stages of a backbone that are trained, with or without modulation, and the CAM head.
+
+    Args:
+        stages: The stages after the shared part; taken over, not copied.
+        widths: Channels before the first of them and after each.
+        classes: K, number of classes.
+        modulation: Settings of the attention modulation modules, or None for a plain branch.
+    """
+
+    def __init__(
+        self,
+        stages: nn.ModuleList,
+        widths: tuple[int, ...],
+        classes: int,
+        modulation: AMRSettings | None = None,
+    ) -> None:
+        super().__init__()
+        self.stages = stages
+        self.modulation = nn.ModuleList()
+        if modulation is not None and modulation.placement == "stage":
+            self.modulation.extend(_modulation(width, modulation) for width in widths[:-1])
+        elif modulation is not None:
+            for stage, width in zip(stages, widths, strict=False):
+                _modulate_blocks(stage, width, modulation)
+        self.head = nn.Conv2d(widths[-1], classes, 1, bias=False)
+        nn.init.normal_(self.head.weight, std=0.01)
+
+    def forward(self, x: Tensor) -> BranchOutput:
+        """Class scores and class activation maps from the shared features [B,C,h,w]."""
+        return self.classify(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Last features [B,C,h,w] from the shared features."""
+        for index, stage in enumerate(self.stages):
+            if index < len(self.modulation):
+                x = self.modulation[index](x)
+            x = stage(x)
+        return x
+
+    def classify(self, features: Tensor) -> BranchOutput:
+        """Class scores and class activation maps from the last features [B,C,h,w]."""
+        scores = self.head(features).float()
+        return BranchOutput(scores.mean(dim=(2, 3)), torch.relu(scores))
+
+
+class AMR(nn.Module):
+    """Spotlight and compensation branch on one backbone.
+
+    The stem and the frozen stages are shared and computed once, without gradient; each branch has
+    its own copy of the other stages and its own head. Activation Modulation and Recalibration
+    (AAAI 2022), figure 2.
+
+    Args:
+        classes: K, number of classes.
+        backbone: Which network.
+        settings: Which branches, and how the second is modulated.
+        load: False leaves the weights random: a state is loaded right after.
+
+    Raises:
+        ConfigError: The backbone cannot be cut into stages or dilated.
+        WeightsError: Its weights cannot be had.
+
+    Example:
+        >>> model = AMR(20, BackboneSettings(name="resnet18", weights="none"))
+        >>> output = model(torch.rand(2, 3, 224, 224))
+        >>> output.spotlight.cams.shape
+        torch.Size([2, 20, 14, 14])
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        backbone: BackboneSettings | None = None,
+        settings: AMRSettings | None = None,
+        *,
+        load: bool = True,
+    ) -> None:
+        super().__init__()
+        backbone = backbone or BackboneSettings()
+        settings = settings or AMRSettings()
+        network = Backbone(backbone, load=load)
+        split = backbone.freeze_stages
+        self.settings, self.backbone_settings, self.classes = settings, backbone, classes
+        self.widths, self.strides = network.widths, network.strides
+        self.shared = nn.Sequential(network.stem, *network.stages[:split])
+        stages, widths = network.stages[split:], network.widths[split:]
+        self.spotlight = Branch(stages, widths, classes)
+        self.compensation: Branch | None = None
+        if settings.compensation:
+            self.compensation = Branch(copy.deepcopy(stages), widths, classes, settings)
+        self.register_buffer("mean", torch.tensor(network.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(network.std).view(3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, images: Tensor) -> AMROutput:
+        """Scores and maps of both branches.
+
+        Args:
+            images: RGB images [B,3,H,W] in 0..1, or uint8 in 0..255.
+
+        Returns:
+            Logits [B,K] and maps [B,K,h,w] of each branch, h = ⌈H / output stride⌉.
+        """
+        shared = self.encode(images)
+        compensation = self.compensation(shared) if self.compensation is not None else None
+        return AMROutput(self.spotlight(shared), compensation)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """The shared features [B,C,h,w] of images [B,3,H,W] (0..1, or uint8), without gradient."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"expected images [B,3,H,W], got {tuple(images.shape)}")
+        if images.dtype == torch.uint8:
+            images = images.to(self.mean.dtype) / 255
+        x: Tensor = self.shared((images - self.mean) / self.std)
+        return x
+
+    def train(self, mode: bool = True) -> AMR:
+        """As `nn.Module.train`, but frozen norms and frozen parts stay in eval mode."""
+        super().train(mode)
+        keep_frozen(self.shared, norms=True)
+        branches = [self.spotlight, *([self.compensation] if self.compensation else [])]
+        for branch in branches:
+            keep_frozen(branch.stages, norms=self.backbone_settings.freeze_norms)
+            for part in branch.modules():
+                if isinstance(part, AttentionModulation):
+                    part.train(mode)
+        return self
+
+
+def _modulation(channels: int, settings: AMRSettings) -> AttentionModulation:
+    return AttentionModulation(
+        channels, settings.reduction, settings.amplitude, settings.statistics
+    )
+
+
+@torch.no_grad()
+def _modulate_blocks(stage: nn.Module, width: int, settings: AMRSettings) -> None:
+    """Put an AMM on the residual branch of every block, in timm's `drop_path` slot.
+
+    That slot is where every residual block of timm ends its branch before the addition; what it
+    hands on keeps its own drop path.
+    """
+    slots: list[tuple[nn.Module, nn.Module | None]] = []
+    for block in stage.modules():
+        slot = getattr(block, "drop_path", ...)
+        if slot is None or isinstance(slot, nn.Module):
+            slots.append((block, slot))
+            block.drop_path = _WidthProbe()
+    training = stage.training
+    stage.eval()
+    stage(torch.zeros(1, width, 16, 16))
+    stage.train(training)
+    for block, slot in slots:
+        found = block.drop_path.width  # type: ignore[union-attr]
+        if found is None:
+            block.drop_path = slot  # a block without a shortcut never uses its slot
+            continue
+        modulation = _modulation(found, settings)
+        block.drop_path = nn.Sequential(modulation, slot) if slot is not None else modulation
+
+
+class _WidthProbe(nn.Module):
+    """Notes how many channels pass through a slot."""
+
+    width: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.width = x.shape[1]
+        return x

@@ -1,0 +1,147 @@
+"""Frozen batch norms folded into the convolutions before them: the same network, less work."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+class NormedConv2d(nn.Module):
+    """A convolution and the frozen batch norm behind it, computed as one convolution.
+
+    γ(W∗x + b − μ)/σ + β = (γ/σ·W)∗x + β + γ/σ·(b − μ). W, γ and β still learn; the statistics μ and σ
+    do not. Against the two modules one after the other, a training step saves two passes over the
+    activations and does not keep the convolution's output for the backward pass.
+
+    Args:
+        convolution: Taken over; of any subclass of `nn.Conv2d`.
+        norm: Its weight, bias and statistics are taken over.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        offset = -norm.running_mean if convolution.bias is None else (
+            convolution.bias.detach() - norm.running_mean
+        )
+        self.convolution = convolution
+        # Only its being there counts: each call puts the folded bias in its place.
+        convolution.bias = nn.Parameter(torch.zeros_like(norm.running_mean), requires_grad=False)
+        self.gamma, self.beta = norm.weight, norm.bias
+        self.register_buffer("inverse", torch.rsqrt(norm.running_var + norm.eps))
+        self.register_buffer("offset", offset)
+        self.inverse: Tensor
+        self.offset: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normed features [B,C,h,w]."""
+        scale = self.gamma * self.inverse
+        folded = {
+            "weight": self.convolution.weight * scale[:, None, None, None],
+            "bias": self.beta + scale * self.offset,
+        }
+        y: Tensor = functional_call(self.convolution, folded, (x,))
+        return y
+
+
+class _ClampInPlace(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        y = x.clamp_(0, 6)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        # The gradient is 0 where x ≤ 0 or x ≥ 6, which is where y = 0 or y = 6.
+        return torch.ops.aten.hardtanh_backward(grads[0], y, 0, 6)
+
+
+class LeanReLU6(nn.Module):
+    """ReLU6 in place, whose backward pass needs only its output.
+
+    torch's own in-place version copies its input for the backward pass; the output has to be kept
+    for the next convolution anyway.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """min(max(x, 0), 6), written over x."""
+        y: Tensor = _ClampInPlace.apply(x)
+        return y
+
+
+@torch.no_grad()
+def folded(network: nn.Module, example: Tensor) -> nn.Module:
+    """The network with every batch norm that follows a convolution folded into it.
+
+    Pairs are found by running the network once, so no family of networks needs code of its own.
+    The result is compared with the network as it was; where they differ (a convolution whose raw
+    output is used elsewhere, too), nothing is folded.
+
+    Args:
+        network: Any module with one input and one output; it is used up.
+        example: An input.
+
+    Returns:
+        The folded network, or the network as it was.
+    """
+    plain = copy.deepcopy(network).eval()
+    network.eval()
+    for (convolution, at), (norm, behind) in _pairs(network, example):
+        setattr(*at, NormedConv2d(convolution, norm))
+        # timm's norms carry the activation that follows them.
+        act = getattr(norm, "act", nn.Identity())
+        setattr(*behind, LeanReLU6() if isinstance(act, nn.ReLU6) else act)
+    before, after = plain(example), network(example)
+    tolerance = 1e-3 * float(before.abs().max()) + 1e-6
+    return network if torch.allclose(before, after, rtol=1e-2, atol=tolerance) else plain
+
+
+Place = tuple[nn.Module, str]
+
+
+def _pairs(
+    network: nn.Module, example: Tensor
+) -> list[tuple[tuple[nn.Conv2d, Place], tuple[nn.BatchNorm2d, Place]]]:
+    """Convolutions whose very output is a batch norm's input, each used once, and where both hang."""
+    produced: dict[int, nn.Module] = {}
+    found: list[tuple[nn.Module, nn.Module]] = []
+    calls: dict[nn.Module, int] = {}
+    alive: list[Tensor] = []  # an id names a tensor only while it lives
+
+    def after_convolution(module: nn.Module, _: object, output: Tensor) -> None:
+        alive.append(output)
+        produced[id(output)] = module
+        calls[module] = calls.get(module, 0) + 1
+
+    def before_norm(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        calls[module] = calls.get(module, 0) + 1
+        if id(inputs[0]) in produced:
+            found.append((produced[id(inputs[0])], module))
+
+    places: dict[nn.Module, Place] = {}
+    hooks = []
+    for parent in network.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm2d) and child.affine and child.track_running_stats:
+                hooks.append(child.register_forward_pre_hook(before_norm))
+            elif isinstance(child, nn.Conv2d):
+                hooks.append(child.register_forward_hook(after_convolution))
+            else:
+                continue
+            places[child] = (parent, name)
+    network(example)
+    for hook in hooks:
+        hook.remove()
+    return [
+        ((convolution, places[convolution]), (norm, places[norm]))  # type: ignore[misc]
+        for convolution, norm in found
+        if calls[convolution] == calls[norm] == 1
+    ]

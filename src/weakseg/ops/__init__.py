@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: losses, maps, refinement, scores."""

@@ -1,0 +1,173 @@
+"""Class activation maps: over scales and mirror images, weighted, and turned into labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+
+STRIDE = 4
+"""Pixels of the resized image per cell of the grid on which maps are kept."""
+
+Forward = Callable[[Tensor], Sequence[Tensor]]
+
+
+class CamSettings(BaseModel):
+    """How class activation maps are computed.
+
+    Attributes:
+        long_side: Images are resized to this long side before all else, so that the network sees
+            objects of the sizes that it was trained on, whatever the camera.
+        scales: Multiples of that size at which the network looks.
+        mirror: Whether it looks at the mirror image, too.
+        xi: Weight ξ of the spotlight's map in the weighted map.
+        batch_size: Images of equal size computed together.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    long_side: int = Field(500, ge=32, description="long side to which images are resized (pixels)")
+    scales: tuple[float, ...] = Field((0.5, 1.0, 1.5), min_length=1, description="multiples of it")
+    mirror: bool = Field(True, description="look at the mirror image, too")
+    xi: float = Field(0.5, ge=0, le=1, description="weight of the spotlight in the weighted map")
+    batch_size: int = Field(8, ge=1, description="images of equal size computed together")
+
+
+class MaskSettings(BaseModel):
+    """How maps become masks.
+
+    Attributes:
+        maps: Which maps: `weighted` (of the spotlight alone where there is one branch),
+            `spotlight` or `compensation`.
+        threshold: Score of the background; None: chosen from the maps, without truth.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    maps: Literal["weighted", "spotlight", "compensation"] = Field(
+        "weighted", description="weighted, spotlight or compensation"
+    )
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="score of the background; null: chosen without truth"
+    )
+
+
+def working_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Height and width of an image resized to this long side; no side is under 8 pixels."""
+    scale = long_side / max(height, width)
+    return max(8, round(height * scale)), max(8, round(width * scale))
+
+
+def grid_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width of the stride-4 grid of an image."""
+    return -(-height // STRIDE), -(-width // STRIDE)
+
+
+@torch.no_grad()
+def multi_scale_cams(forward: Forward, images: Tensor, settings: CamSettings) -> list[Tensor]:
+    """Class activation maps summed over scales and mirror images.
+
+    Args:
+        forward: From images [N,3,H,W] in 0..1 to the maps [N,K,h,w] of each branch, not negative.
+        images: Images of one size [B,3,H,W] in 0..1.
+        settings: Scales and mirror.
+
+    Returns:
+        Of each branch the summed maps float32 [B,K,⌈H/4⌉,⌈W/4⌉], not normalized.
+
+    Raises:
+        ValueError: The images are not [B,3,H,W].
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"expected images [B,3,H,W], got {tuple(images.shape)}")
+    height, width = images.shape[-2:]
+    size = grid_size(height, width)
+    sums: list[Tensor] = []
+    for scale in settings.scales:
+        scaled = _resized(images, (max(8, round(height * scale)), max(8, round(width * scale))))
+        views = torch.cat([scaled, scaled.flip(-1)]) if settings.mirror else scaled
+        if images.is_contiguous(memory_format=torch.channels_last):
+            views = views.contiguous(memory_format=torch.channels_last)
+        for index, maps in enumerate(forward(views)):
+            maps = maps.float()
+            if settings.mirror:
+                straight, mirrored = maps.chunk(2)
+                maps = straight + mirrored.flip(-1)
+            maps = functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+            if index == len(sums):
+                sums.append(maps)
+            else:
+                sums[index] += maps
+    return sums
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    if images.shape[-2:] == size:
+        return images
+    return functional.interpolate(
+        images, size=size, mode="bilinear", align_corners=False, antialias=True
+    )
+
+
+def normalized(maps: Tensor) -> Tensor:
+    """Each map divided by its own maximum.
+
+    Args:
+        maps: Class activation maps [...,h,w], not negative.
+
+    Returns:
+        Maps in 0..1 of the same shape; a map of zeros stays so.
+    """
+    return maps / maps.amax(dim=(-2, -1), keepdim=True).clamp_min(1e-5)
+
+
+def weighted_cam(spotlight: Tensor, compensation: Tensor, xi: float) -> Tensor:
+    """The recalibrated map M_W = ξ·M_S + (1−ξ)·M_C, of maps normalized first.
+
+    Activation Modulation and Recalibration (AAAI 2022), equation 10.
+
+    Args:
+        spotlight: Maps [...,h,w] of the spotlight branch, not negative.
+        compensation: Maps [...,h,w] of the compensation branch.
+        xi: Weight ξ of the spotlight, 0..1.
+
+    Returns:
+        Maps in 0..1 of the same shape, each with maximum 1.
+    """
+    return normalized(xi * normalized(spotlight) + (1 - xi) * normalized(compensation))
+
+
+def upsampled(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps [n,h,w] at an image's full size [n,H,W], bilinear, float32."""
+    return functional.interpolate(
+        maps[None].float(), size=size, mode="bilinear", align_corners=False
+    )[0]
+
+
+def label_map(maps: Tensor, classes: Tensor, threshold: float, size: tuple[int, int]) -> Tensor:
+    """Label of each pixel: the class of the highest map, background where none reaches a threshold.
+
+    One class is upsampled at a time, so that many classes need no more memory than two.
+
+    Args:
+        maps: Maps [n,h,w] in 0..1.
+        classes: Their classes, counted from 0, int64 [n].
+        threshold: Score of the background, 0..1.
+        size: Height and width of the image.
+
+    Returns:
+        Mask indices uint8 [H,W]: 0 background, k + 1 class k.
+    """
+    best = torch.full(size, threshold, device=maps.device)
+    labels = torch.zeros(size, dtype=torch.uint8, device=maps.device)
+    for map_, index in zip(maps, classes.tolist(), strict=True):
+        full = upsampled(map_[None], size)[0]
+        # The first class may equal the threshold; a later one must beat the one before.
+        higher = (full > best) | ((full == best) & (labels == 0))
+        labels[higher] = index + 1
+        best = torch.maximum(best, full)
+    return labels

@@ -1,0 +1,258 @@
+"""The table of stages, and what runs them one after the other."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from weakseg.rundir import RunDir, StageContext
+from weakseg.stagedir import fingerprint_hash
+from weakseg.types import Catalog, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from weakseg.config import RunConfig
+
+StageFunction = Callable[[StageContext], Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the table.
+
+    Attributes:
+        name: The stage and its folder.
+        version: Raised when the same inputs would give another result.
+        needs: Stages whose results it reads.
+        reads: Sections of the RunConfig it reads; `seed` always is.
+        function: `module:name`, imported when the stage runs.
+        truth: Whether it reads the true masks.
+    """
+
+    name: str
+    version: int
+    needs: tuple[str, ...]
+    reads: tuple[str, ...]
+    function: str | StageFunction
+    truth: bool = False
+
+    def load(self) -> StageFunction:
+        """The stage's function."""
+        if not isinstance(self.function, str):
+            return self.function
+        module, _, name = self.function.partition(":")
+        function: StageFunction = getattr(importlib.import_module(module), name)
+        return function
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "classify",
+        version=1,
+        needs=(),
+        reads=("backbone", "amr", "task", "fit", "augment"),
+        function="weakseg.stages.classify:classify",
+    ),
+    Stage(
+        "cams",
+        version=1,
+        needs=("classify",),
+        reads=("cams",),
+        function="weakseg.stages.cams:cams",
+    ),
+    Stage(
+        "masks",
+        version=1,
+        needs=("cams",),
+        reads=("masks",),
+        function="weakseg.stages.masks:masks",
+    ),
+    Stage(
+        "evaluate",
+        version=1,
+        needs=("cams", "masks"),
+        reads=("evaluate",),
+        function="weakseg.stages.evaluate:evaluate",
+        truth=True,
+    ),
+)
+"""All stages in the order they run; a new stage is a new row."""
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """What became of a stage.
+
+    Attributes:
+        name: The stage.
+        skipped: Whether it had been finished earlier.
+        seconds: How long it took: now, or when it was made if skipped.
+        summary: What it returned: counts, metrics.
+    """
+
+    name: str
+    skipped: bool
+    seconds: float
+    summary: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PipelineSummary:
+    """What became of a run.
+
+    Attributes:
+        run: The run's folder.
+        stages: Its stages in order.
+        seconds: How long this call took, in seconds.
+        peak_bytes: The most memory this process has had resident; None where not measured.
+        peak_child_bytes: The same of the largest of its finished child processes.
+    """
+
+    run: Path
+    stages: tuple[StageSummary, ...]
+    seconds: float
+    peak_bytes: int | None = None
+    peak_child_bytes: int | None = None
+    _by_name: dict[str, StageSummary] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {stage.name: stage for stage in self.stages})
+
+    def __getitem__(self, name: str) -> StageSummary:
+        """The summary of a stage.
+
+        Raises:
+            KeyError: The stage was not asked for.
+        """
+        return self._by_name[name]
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """What the stage `evaluate` returned; empty if it was not run."""
+        return self._by_name["evaluate"].summary if "evaluate" in self._by_name else {}
+
+
+def run_pipeline(
+    config: RunConfig,
+    run: RunDir,
+    *,
+    catalog: Catalog,
+    until: str | None = None,
+    force: bool = False,
+    console: Console | None = None,
+    source: Path | str = "",
+    split: str | None = None,
+    skipped: Sequence[str] = (),
+    checked: str = "",
+    stages: Sequence[Stage] = STAGES,
+) -> PipelineSummary:
+    """Runs all stages that are not finished yet.
+
+    Every stage's fingerprint is compared before the first one runs and before anything is written,
+    so that a refused run leaves the folder as it was.
+
+    Args:
+        config: All settings.
+        run: The run's folder.
+        catalog: The samples.
+        until: The last stage to run.
+        force: Whether results made with other settings are removed and made anew.
+        console: Where to print; standard output by default.
+        source: Where the samples come from, for `catalog.json`.
+        split: The source's split, for `catalog.json`.
+        skipped: Ids of images left out because they are bad, for `catalog.json`.
+        checked: Hash of what was checked, for `catalog.json`.
+        stages: The table.
+
+    Returns:
+        What became of each stage, time and memory.
+
+    Raises:
+        ConfigError: `until` is no stage.
+        RunError: The folder holds results of other settings, or is in use.
+    """
+    console = console or Console()
+    begun = time.monotonic()
+    wanted = stages_until(until, stages)
+    summaries = []
+    with run.locked():
+        prints = fingerprints(config, catalog, wanted)
+        for stage in wanted:
+            run.check_stage(stage.name, prints[stage.name], force=force)
+        run.save_catalog(catalog, source=source, split=split, skipped=skipped, checked=checked)
+        run.save_config(config.to_yaml())
+        for stage in wanted:
+            folder = run.open_stage(stage.name, prints[stage.name], force=force)
+            if already := folder.done:
+                _say(console, f"{stage.name}: done earlier, skipped")
+            else:
+                context = StageContext(config, catalog, run, folder, console)
+                folder.finish(stage.load()(context))
+                _say(console, f"{stage.name}: done in {folder.record['seconds']:.1f} s")
+            seconds = float(folder.record["seconds"])
+            summaries.append(StageSummary(stage.name, already, seconds, folder.summary))
+    own, child = _peak_memory()
+    return PipelineSummary(run.path, tuple(summaries), time.monotonic() - begun, own, child)
+
+
+def stages_until(until: str | None, stages: Sequence[Stage] = STAGES) -> Sequence[Stage]:
+    """The table up to a stage, or all of it.
+
+    Raises:
+        ConfigError: `until` is no stage.
+    """
+    names = [stage.name for stage in stages]
+    if until is None:
+        return stages
+    if until not in names:
+        raise ConfigError(f"unknown stage {until!r}; known: {', '.join(names)}")
+    return stages[: names.index(until) + 1]
+
+
+def fingerprints(
+    config: RunConfig, catalog: Catalog, stages: Sequence[Stage] = STAGES
+) -> dict[str, dict[str, Any]]:
+    """What each stage's result depends on: its settings, version, inputs, and the samples."""
+    try:
+        digest = catalog.digest()
+        truth = truth_digest(catalog)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}") from None
+    prints: dict[str, dict[str, Any]] = {}
+    for stage in stages:
+        prints[stage.name] = {
+            "version": stage.version,
+            **config.sections(("seed", *stage.reads)),
+            "needs": {need: fingerprint_hash(prints[need]) for need in stage.needs},
+            "catalog": digest,
+        }
+        if stage.truth:
+            prints[stage.name]["truth"] = truth
+    return prints
+
+
+def truth_digest(catalog: Catalog) -> str:
+    """A hash of the true masks' sizes and times."""
+    stats = {s.id: s.mask.stat() for s in catalog if s.mask is not None}
+    return fingerprint_hash({key: [stat.st_size, stat.st_mtime_ns] for key, stat in stats.items()})
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _peak_memory() -> tuple[int | None, int | None]:
+    if sys.platform == "win32":
+        return None, None
+    import resource  # noqa: PLC0415
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    own, child = (resource.getrusage(each).ru_maxrss * unit for each in who)
+    return own, child

@@ -1,0 +1,256 @@
+"""A stage's folder: fingerprint, whole files, and `done.json` last.
+
+A stage's fingerprint names all that its result depends on. The same fingerprint with `done.json`:
+the stage is skipped. The same without: it goes on where it stopped. Another: refused, or forced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weakseg.types import RunError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_WRITTEN = {".npz", ".png", ".json", ".jsonl", ".safetensors", ".txt", ".html", ".csv", ".tmp"}
+_ABSENT = "(absent)"
+_counter = itertools.count()
+
+
+def plain(value: object) -> Any:
+    """`value` as JSON knows it: arrays' scalars as numbers, paths as text, NaN as None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value)
+    elif hasattr(value, "tolist"):  # numpy and torch, which need not be imported for this
+        value = value.tolist()
+    elif isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    raise TypeError(f"expected numbers, text, lists or mappings for JSON, got {type(value)}")
+
+
+def fingerprint_hash(fingerprint: Mapping[str, object]) -> str:
+    """A short hash of a nested fingerprint, the same for the same content in any order of keys."""
+    text = json.dumps(plain(fingerprint), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def changed_keys(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    """Where two nested mappings differ, one line a key: `fit.epochs: 5 → 6`."""
+    before, after = dict(_flat(plain(old))), dict(_flat(plain(new)))
+    return [
+        f"{key}: {before.get(key, _ABSENT)} → {after.get(key, _ABSENT)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, _ABSENT) != after.get(key, _ABSENT)
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict) and (value or not prefix):
+        for key, item in value.items():
+            yield from _flat(item, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a file so that it is there whole or not at all; its folder is made if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.parent / f".{os.getpid()}-{threading.get_ident()}-{next(_counter)}.tmp"
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
+
+
+def is_part(path: Path) -> bool:
+    """Whether this is what a killed process left of `write_atomic`, or a desktop's own file."""
+    return path.suffix == ".tmp" or path.name in {".DS_Store", "Thumbs.db", "desktop.ini"}
+
+
+def dump_json(value: object) -> bytes:
+    """`value` as the text of a JSON file."""
+    return (json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        RunError: It cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {path}: {error}; remove it, or choose another --out") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{path} holds no JSON object; remove it, or choose another --out")
+    return value
+
+
+class StageDir:
+    """A stage's folder: what was written there, and whether it is finished.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._opened = time.monotonic()
+
+    def __repr__(self) -> str:
+        return f"StageDir({str(self.path)!r})"
+
+    @property
+    def done(self) -> bool:
+        """Whether the stage is finished: its `done.json` is there."""
+        return (self.path / "done.json").is_file()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All of `done.json`: `seconds`, `versions`, `fingerprint`, `summary`.
+
+        Raises:
+            RunError: The stage is not finished.
+        """
+        if not self.done:
+            raise RunError(
+                f"stage {self.path.name!r} is not finished in {self.path.parent}; "
+                "give the same `weakseg run` command again to finish it"
+            )
+        return read_json(self.path / "done.json")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the stage returned when it finished: counts, metrics."""
+        summary = self.record["summary"]
+        assert isinstance(summary, dict)
+        return summary
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that this stage's result depends on."""
+        return read_json(self.path / "fingerprint.json")
+
+    def file(self, relative: str) -> Path:
+        """The path of a file of this stage, as `dog/001.png`.
+
+        Raises:
+            ValueError: The path would leave the stage's folder.
+        """
+        parts = Path(relative)
+        if not relative or parts.is_absolute() or ".." in parts.parts:
+            raise ValueError(f"expected a path below {self.path}, got {relative!r}")
+        return self.path / parts
+
+    def write_bytes(self, relative: str, data: bytes) -> Path:
+        """Writes a file whole or not at all and returns its path."""
+        path = self.file(relative)
+        write_atomic(path, data)
+        return path
+
+    def write_text(self, relative: str, text: str) -> Path:
+        """Writes text in UTF-8."""
+        return self.write_bytes(relative, text.encode())
+
+    def write_json(self, relative: str, value: object) -> Path:
+        """Writes JSON; numpy and torch values become numbers and lists, NaN becomes null."""
+        return self.write_bytes(relative, dump_json(value))
+
+    def write_npz(
+        self, relative: str, compressed: bool = False, /, **arrays: np.ndarray[Any, Any]
+    ) -> Path:
+        """Writes named arrays, read again by `np.load(path)` without pickle."""
+        import numpy as np  # noqa: PLC0415
+
+        for name, array in arrays.items():
+            if np.asarray(array).dtype.hasobject:
+                raise ValueError(f"expected an array of numbers for {name!r}, got objects")
+        buffer = io.BytesIO()
+        save = np.savez_compressed if compressed else np.savez
+        save(buffer, **arrays)  # type: ignore[arg-type]
+        return self.write_bytes(relative, buffer.getvalue())
+
+    def finish(self, summary: Mapping[str, object]) -> None:
+        """Marks the stage as finished; nothing may be written after this.
+
+        Args:
+            summary: Counts and metrics to keep in `done.json`.
+        """
+        for part in self.path.rglob("*.tmp"):  # left by a process that was killed
+            part.unlink(missing_ok=True)
+        record = {
+            "stage": self.path.name,
+            "seconds": round(time.monotonic() - self._opened, 3),
+            "versions": _versions(),
+            "fingerprint": fingerprint_hash(self.fingerprint),
+            "summary": summary,
+        }
+        self.write_json("done.json", record)
+
+    def differs(self, fingerprint: Mapping[str, object], *, force: bool) -> bool:
+        """Whether results of another fingerprint are here that may be removed.
+
+        Raises:
+            RunError: They may not be removed, or the folder holds foreign files.
+        """
+        if (self.path / "fingerprint.json").is_file():
+            changed = changed_keys(self.fingerprint, fingerprint)
+            if changed and not force:
+                raise RunError(
+                    f"stage {self.path.name!r} in {self.path.parent} was made with other settings "
+                    f"({'; '.join(changed)}); give --force to do it anew, or another --out"
+                )
+            return bool(changed)
+        if self.path.is_dir() and any(not is_part(entry) for entry in self.path.iterdir()):
+            raise RunError(
+                f"{self.path} holds files that weakseg did not write; choose another --out"
+            )
+        return False
+
+    def empty(self) -> None:
+        """Removes all files of the kinds that weakseg writes, but for the fingerprint."""
+        # The mark goes last: a folder emptied by half is still known to be ours.
+        (self.path / "done.json").unlink(missing_ok=True)
+        for folder, _, names in os.walk(self.path, topdown=False):
+            for name in names:
+                file = Path(folder, name)
+                if file.suffix in _WRITTEN and file != self.path / "fingerprint.json":
+                    file.unlink()
+            if Path(folder) != self.path and not any(Path(folder).iterdir()):
+                Path(folder).rmdir()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for name in ("weakseg", "torch", "timm"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,274 @@
+"""The stage `evaluate`: scores of a run's maps and masks, where truth exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from weakseg.data.images import read_mask
+from weakseg.ops.cam import weighted_cam
+from weakseg.ops.metrics import EvaluateSettings, SweepPoint, ThresholdSweep, mean_iou
+from weakseg.rundir import StageContext
+from weakseg.stages.mask_folders import evaluate_masks
+from weakseg.stages.scores import (
+    MaskScorer,
+    Scores,
+    class_table,
+    count_labels,
+    percent,
+    size_text,
+    top_label,
+)
+from weakseg.types import IGNORE, DataError, RunError, Sample
+
+__all__ = ["Scores", "evaluate", "evaluate_masks"]
+
+_REMEDY = "remove that stage's folder and give `weakseg run` again"
+
+
+def evaluate(context: StageContext) -> dict[str, object]:
+    """Scores a run's maps and masks on all samples of its catalog that have truth.
+
+    The spotlight, compensation and weighted maps are scored at the threshold that is best by the
+    truth (`oracle`) and at the one the stage `masks` chose without it (`blind`); the final masks as
+    they are, near their contours too. Everything goes to `metrics.json`, tables to the console.
+    Without any truth only the masks' pixels per class are counted.
+
+    Args:
+        context: The run, after its stages `cams` and `masks`.
+
+    Returns:
+        The mean scores of each kind of map and of the masks.
+
+    Raises:
+        DataError: A true mask does not fit its image or the catalog's classes.
+        RunError: A map or mask is missing or damaged.
+    """
+    catalog, settings = context.catalog, context.config.evaluate
+    scored = [sample for sample in catalog if sample.mask is not None]
+    if not scored:
+        return _count_only(context)
+    blind = context.run.stage("masks").summary.get("thresholds") or {}
+    sweeps: dict[str, ThresholdSweep] = {}
+    scorer = MaskScorer(len(catalog.classes), settings)
+    with context.track("evaluate", len(scored)) as advance:
+        for sample in scored:
+            prediction = _read_prediction(context, sample)
+            truth = _read_truth(sample, prediction, len(catalog.classes))
+            maps, classes = _read_maps(context, sample, truth)
+            if not sweeps:
+                sweeps = {
+                    name: ThresholdSweep(len(catalog.classes), _grid(settings, blind.get(name)))
+                    for name in maps
+                }
+            if sweeps.keys() != maps.keys():
+                raise _damaged(context, sample, f"it holds {', '.join(maps)}")
+            for name, sweep in sweeps.items():
+                sweep.update(maps[name], classes, truth)
+            scorer.update(prediction, truth)
+            advance()
+
+    masks = scorer.scores(catalog.classes)
+    points = {
+        name: {
+            "oracle": sweep.best(),
+            "blind": None if blind.get(name) is None else sweep.at(blind[name]),
+        }
+        for name, sweep in sweeps.items()
+    }
+    reports = {name: _map_record(sweep, points[name], masks) for name, sweep in sweeps.items()}
+    context.dir.write_json(
+        "metrics.json",
+        {
+            "images": len(scored),
+            "images_without_truth": len(catalog) - len(scored),
+            "classes": masks.names,
+            "maps": reports,
+            "masks": masks.to_json(),
+        },
+    )
+    _print_tables(context.console, points, masks)
+    return {
+        "images": len(scored),
+        "maps": {
+            name: {
+                kind: {key: report[kind][key] for key in ("threshold", "mean_iou")}
+                for kind in ("oracle", "blind")
+                if report[kind]
+            }
+            for name, report in reports.items()
+        },
+        "masks": {
+            "mean_iou": masks.mean_iou,
+            "mean_precision": masks.mean_precision,
+            "mean_recall": masks.mean_recall,
+            "mean_boundary_iou": masks.mean_boundary_iou,
+        },
+    }
+
+
+def _count_only(context: StageContext) -> dict[str, object]:
+    catalog = context.catalog
+
+    def masks() -> Iterator[Tensor]:
+        with context.track("evaluate", len(catalog)) as advance:
+            for sample in catalog:
+                yield _read_prediction(context, sample)
+                advance()
+
+    pixels = count_labels(masks(), catalog.classes)
+    record: dict[str, object] = {"images": 0, "images_without_truth": len(catalog)}
+    context.dir.write_json("metrics.json", {**record, "pixels": pixels})
+    context.console.print(
+        "no sample has a true mask: nothing to score; the masks' pixels per class are in "
+        f"{context.dir.path / 'metrics.json'}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return {**record, "pixels": pixels}
+
+
+def _read_prediction(context: StageContext, sample: Sample) -> Tensor:
+    path = context.run.path / "masks" / f"{sample.id}.png"
+    try:
+        mask = read_mask(path)
+    except DataError as error:
+        raise RunError(f"{error}; {_REMEDY}") from None
+    classes = len(context.catalog.classes)
+    if int(mask.max()) > classes:
+        raise RunError(
+            f"{path} has index {int(mask.max())}, but the run has {classes} classes; {_REMEDY}"
+        )
+    return mask
+
+
+def _read_truth(sample: Sample, prediction: Tensor, classes: int) -> Tensor:
+    assert sample.mask is not None
+    truth = read_mask(sample.mask)
+    if truth.shape != prediction.shape:
+        raise DataError(
+            f"{sample.mask} is {size_text(truth)}, but the mask of {sample.image.name} is "
+            f"{size_text(prediction)}; a true mask must have its image's (upright) size"
+        )
+    if top_label(truth) > classes:
+        raise DataError(
+            f"{sample.mask} has index {top_label(truth)}, but there are {classes} classes; "
+            f"mark what is no class of the source by {IGNORE}"
+        )
+    return truth
+
+
+def _read_maps(
+    context: StageContext, sample: Sample, truth: Tensor
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The maps at stride 4, {kind: [n,h,w]}, and their classes [n] from 0."""
+    path = _maps_path(context, sample)
+    if not path.is_file():
+        raise RunError(f"{path} is missing; {_REMEDY}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: torch.from_numpy(file[key]) for key in file.files}
+        classes, size = arrays["classes"].long(), tuple(arrays["size"].tolist())
+        maps = {"spotlight": arrays["spotlight"].float()}
+        if "compensation" in arrays:
+            maps["compensation"] = arrays["compensation"].float()
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        raise _damaged(context, sample, str(error) or "it cannot be read") from None
+    if size != tuple(truth.shape):
+        raise _damaged(context, sample, f"its size is {size}, the mask's {tuple(truth.shape)}")
+    if bool(((classes < 0) | (classes >= len(context.catalog.classes))).any()):
+        raise _damaged(context, sample, f"it holds classes {classes.tolist()}")
+    for name, values in maps.items():
+        fits = values.ndim == 3 and len(values) == len(classes)
+        if not fits or not bool(((values >= 0) & (values <= 1)).all()):
+            raise _damaged(context, sample, f"{name} is no [{len(classes)},h,w] in 0..1")
+    if len(maps) == 2:
+        maps["weighted"] = maps["spotlight"]
+        if len(classes):  # the maximum of no map is not known
+            xi = context.config.cams.xi
+            maps["weighted"] = weighted_cam(maps["spotlight"], maps["compensation"], xi)
+    return maps, classes
+
+
+def _maps_path(context: StageContext, sample: Sample) -> Path:
+    return context.run.path / "cams" / f"{sample.id}.npz"
+
+
+def _damaged(context: StageContext, sample: Sample, found: str) -> RunError:
+    return RunError(f"{_maps_path(context, sample)} is damaged: {found}; {_REMEDY}")
+
+
+def _grid(settings: EvaluateSettings, blind: float | None) -> Tensor:
+    # The blind threshold becomes one of the sweep's: it is scored exactly, and oracle ≥ blind.
+    grid = torch.linspace(0, 1, round(1 / settings.threshold_step) + 1)
+    if blind is not None:
+        near = (grid - blind).abs() < 1e-6
+        grid = torch.cat([grid[~near], torch.tensor([blind])])
+    return grid.sort().values
+
+
+def _map_record(
+    sweep: ThresholdSweep, points: Mapping[str, SweepPoint | None], masks: Scores
+) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    for kind, point in points.items():
+        record[kind] = None
+        if point is not None:
+            scores = Scores(masks.names, masks.images, point.counts).to_json()
+            del scores["images"], scores["confusion"]
+            record[kind] = {"threshold": point.threshold, **scores}
+    curve = sweep.curve()
+    record["curve"] = {
+        "threshold": [float(f"{t:.7g}") for t in curve.thresholds.tolist()],
+        "mean_iou": curve.mean_iou.tolist(),
+        "mean_precision": curve.mean_precision.tolist(),
+        "mean_recall": curve.mean_recall.tolist(),
+    }
+    return record
+
+
+def _print_tables(
+    console: Console, points: Mapping[str, Mapping[str, SweepPoint | None]], masks: Scores
+) -> None:
+    images = f"{masks.images} image{'s' if masks.images != 1 else ''} with truth"
+    table = Table(title=f"Scores in percent, {images}", title_justify="left")
+    table.add_column("")
+    for heading in ("oracle mIoU @ thr", "blind mIoU @ thr", "precision", "recall"):
+        table.add_column(heading, justify="right")
+    per_class: dict[str, Tensor] = {}
+    for name, pair in points.items():
+        used = pair["blind"] or pair["oracle"]
+        assert used is not None
+        scores = Scores(masks.names, masks.images, used.counts)
+        cells = (_at_threshold(pair[kind]) for kind in ("oracle", "blind"))
+        table.add_row(name, *cells, percent(scores.mean_precision), percent(scores.mean_recall))
+        per_class[name if pair["blind"] else f"{name} (oracle)"] = scores.iou
+    table.add_row(
+        "masks",
+        "",
+        percent(masks.mean_iou),
+        percent(masks.mean_precision),
+        percent(masks.mean_recall),
+    )
+    console.print(table)
+    per_class["masks"] = masks.iou
+    if masks.boundary_iou is not None:
+        per_class["masks, boundary"] = masks.boundary_iou
+    classes = class_table(masks.names, per_class, title="IoU per class, at the blind threshold")
+    classes.caption = masks.table().caption
+    console.print(classes)
+
+
+def _at_threshold(point: SweepPoint | None) -> str:
+    if point is None:
+        return "–"
+    return f"{percent(float(mean_iou(point.counts)))} @ {point.threshold:.2f}"

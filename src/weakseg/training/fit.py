@@ -1,0 +1,306 @@
+"""The only training loop: schedule, precision, accumulation, checkpoints, resuming."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from accelerate import Accelerator
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from weakseg.types import RunError
+
+Precision = Literal["auto", "fp32", "bf16"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
+
+
+class FitSettings(BaseModel):
+    """How a task is trained.
+
+    Attributes:
+        epochs: Passes over the images.
+        batch_size: Images a step, over all processes and accumulated pieces.
+        accumulate: Pieces that a batch is computed in; more need less memory.
+        lr: Learning rate at its highest.
+        momentum: Of stochastic gradient descent.
+        weight_decay: Of all weights with more than one dimension.
+        power: Of the polynomial decay to zero.
+        warmup: Share of the steps in which the learning rate rises from zero.
+        checkpoint_seconds: Least time between two checkpoints.
+        workers: Processes that read images; None: one less than there are processors, at most 8.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(6, ge=1, description="passes over the images")
+    batch_size: int = Field(16, ge=1, description="images a step")
+    accumulate: int = Field(1, ge=1, description="pieces that a batch is computed in")
+    lr: float = Field(0.02, gt=0, description="highest learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of gradient descent")
+    weight_decay: float = Field(1e-4, ge=0, description="of weights with more than one dimension")
+    power: float = Field(0.9, gt=0, description="of the polynomial decay")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of steps with rising learning rate")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="least time between checkpoints")
+    workers: int | None = Field(None, ge=0, description="reading processes; null: by processors")
+
+
+class Task(Protocol):
+    """What can be trained: `forward(batch) -> {"loss": …, logged…}` and its parameter groups."""
+
+    def __call__(self, batch: Any) -> dict[str, Tensor]: ...  # noqa: D102
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """Parameters that learn, with `lr_scale`, the multiple of the learning rate."""
+        ...
+
+
+@dataclass(frozen=True)
+class FitSummary:
+    """What a training came to.
+
+    Attributes:
+        steps: Steps in all, those before a resumption included.
+        resumed_at: Step at which this call went on; 0: from the start.
+        loss: Mean loss of the last 20 steps.
+        images_per_second: Of this call, all processes together.
+    """
+
+    steps: int
+    resumed_at: int
+    loss: float
+    images_per_second: float
+
+
+def accelerator_for(device: Device, precision: Precision, accumulate: int = 1) -> Accelerator:
+    """The engine that knows where and in which precision to compute.
+
+    Args:
+        device: `auto` takes CUDA, then MPS, then the CPU.
+        precision: `auto` takes bf16 on CUDA devices that have it, else fp32: without matrix units
+            for it a CPU computes depthwise convolutions in bf16 slower than in fp32.
+        accumulate: Pieces that a batch is computed in.
+    """
+    if precision == "auto":
+        fit_for_bf16 = (
+            device in ("auto", "cuda") and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        )
+        precision = "bf16" if fit_for_bf16 else "fp32"
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        gradient_accumulation_steps=accumulate,
+    )
+
+
+def schedule(step: int, steps: int, *, power: float, warmup: float) -> float:
+    """Multiple of the learning rate at a step: linear warm-up, then polynomial decay to zero.
+
+    Args:
+        step: Counted from 0.
+        steps: In all.
+        power: Of the decay.
+        warmup: Share of the steps that rise.
+    """
+    rising = warmup * steps
+    if step < rising:
+        return (step + 1) / (math.floor(rising) + 1)
+    return float((1 - step / steps) ** power)
+
+
+def fit(
+    task: nn.Module,
+    loader: DataLoader[Any],
+    settings: FitSettings,
+    *,
+    folder: Path,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    seed: int = 0,
+    advance: Callable[..., None] | None = None,
+) -> FitSummary:
+    """Train a task over all batches of a loader.
+
+    The loader gives the batches of all epochs, in pieces of batch_size / accumulate. An interrupted
+    training goes on from `folder`'s checkpoint and ends as if it had not been interrupted, given
+    that batches depend on their number alone.
+
+    Args:
+        task: A module with `forward(batch) -> {"loss": scalar, …}` and `parameter_groups()`.
+        loader: Its batches.
+        settings: How to train.
+        folder: Where `checkpoint.safetensors` and `log.jsonl` are kept.
+        device: Where to compute.
+        precision: In what.
+        seed: Of what is random inside the network.
+        advance: Called after each step with the number of steps done and what to show.
+
+    Returns:
+        Steps, last loss and speed.
+
+    Raises:
+        RunError: The checkpoint is of another network, or the loss is no number any more.
+    """
+    accelerator = accelerator_for(device, precision, settings.accumulate)
+    groups = task.parameter_groups()  # type: ignore[operator]
+    optimizer = torch.optim.SGD(
+        _decayed(groups, settings), lr=settings.lr, momentum=settings.momentum
+    )
+    if accelerator.device.type in ("cpu", "cuda"):
+        task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    wrapped, fast, loader = accelerator.prepare(task, optimizer, loader)
+    steps = len(loader) // settings.accumulate
+    done = _resume(folder, task, optimizer, accelerator)
+    log = _Log(folder / LOG, done, accelerator.is_main_process)
+    if advance is not None and done:
+        advance(done)
+    pieces = accelerator.skip_first_batches(loader, done * settings.accumulate)
+    start = saved = time.monotonic()
+    recent: deque[float] = deque(log.losses(20), maxlen=20)
+    wrapped.train()
+    step, images, resumed = done, 0, done
+    logged: dict[str, float] = {}
+    for batch in pieces:
+        if step == steps:
+            break
+        torch.manual_seed(seed * 1_000_003 + step)
+        factor = schedule(step, steps, power=settings.power, warmup=settings.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * group["lr_scale"] * factor
+        with accelerator.accumulate(wrapped):
+            losses: Mapping[str, Tensor] = wrapped(batch)
+            accelerator.backward(losses["loss"])
+            fast.step()
+            fast.zero_grad()
+        for name, value in losses.items():
+            logged[name] = logged.get(name, 0.0) + float(value.detach()) / settings.accumulate
+        if not accelerator.sync_gradients:
+            continue
+        step += 1
+        images += settings.batch_size
+        if not math.isfinite(logged["loss"]):
+            raise RunError(
+                f"training: the loss is {logged['loss']} at step {step}; "
+                f"lower the learning rate (fit.lr, now {settings.lr})"
+            )
+        speed = images / (time.monotonic() - start)
+        recent.append(logged["loss"])
+        log.add({"step": step, **logged, "lr": settings.lr * factor, "images_per_second": speed})
+        if advance is not None:
+            advance(1, loss=sum(recent) / len(recent), **{"images/s": speed})
+        logged = {}
+        if time.monotonic() - saved >= settings.checkpoint_seconds and step < steps:
+            if accelerator.is_main_process:
+                _save(folder, step, task, optimizer)
+                log.flush()
+            saved = time.monotonic()
+    log.flush()
+    if accelerator.is_main_process:
+        _save(folder, step, task, optimizer)
+    seconds = max(time.monotonic() - start, 1e-9)
+    return FitSummary(step, resumed, sum(recent) / max(1, len(recent)), images / seconds)
+
+
+def _decayed(groups: Iterable[dict[str, Any]], settings: FitSettings) -> list[dict[str, Any]]:
+    """The groups, each split into weights that decay and biases and norms that do not."""
+    split = []
+    for group in groups:
+        for decays in (True, False):
+            parameters = [p for p in group["params"] if (p.ndim > 1) == decays]
+            if parameters:
+                decay = settings.weight_decay if decays else 0.0
+                split.append({**group, "params": parameters, "weight_decay": decay})
+    return split
+
+
+def _save(folder: Path, step: int, task: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    tensors = {f"task.{name}": value for name, value in task.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{name}"] = value
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    part = folder / f".{CHECKPOINT}.tmp"
+    save_file(tensors, part, metadata={"state": json.dumps({"step": step})})
+    part.replace(folder / CHECKPOINT)
+
+
+def _resume(
+    folder: Path, task: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator
+) -> int:
+    """Load the checkpoint, if there is one, and return the number of steps done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return 0
+    try:
+        with safe_open(path, framework="pt", device=str(accelerator.device)) as file:
+            step = int(json.loads(file.metadata()["state"])["step"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        task.load_state_dict(
+            {n.removeprefix("task."): v for n, v in tensors.items() if n.startswith("task.")}
+        )
+    except Exception as error:
+        raise RunError(
+            f"{path} cannot be resumed from ({type(error).__name__}: {str(error)[:120]}); "
+            "remove it to train from the start"
+        ) from error
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = value
+    own = optimizer.state_dict()
+    own["state"] = state
+    optimizer.load_state_dict(own)
+    return step
+
+
+class _Log:
+    """`log.jsonl`: a line a step; lines after the resumed step are dropped."""
+
+    def __init__(self, path: Path, done: int, writes: bool) -> None:
+        self.path, self.writes = path, writes
+        self.lines: list[dict[str, float]] = []
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    break  # cut off by a crash: what follows is repeated
+                if record.get("step", done + 1) > done:
+                    break
+                self.lines.append(record)
+        if writes:
+            part = path.with_suffix(".jsonl.tmp")
+            part.write_text("".join(json.dumps(line) + "\n" for line in self.lines), "utf-8")
+            part.replace(path)
+        self.pending: list[str] = []
+
+    def losses(self, count: int) -> list[float]:
+        return [line["loss"] for line in self.lines[-count:]]
+
+    def add(self, record: Mapping[str, float]) -> None:
+        self.pending.append(json.dumps(record) + "\n")
+        if len(self.pending) >= 10:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.writes and self.pending:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(self.pending)
+        self.pending = []
+

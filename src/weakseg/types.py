@@ -1,0 +1,97 @@
+"""What every part of weakseg speaks of: samples, catalogs, and the errors a user can meet."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+IGNORE = 255
+"""Mask index of pixels that no loss and no score looks at."""
+
+BACKGROUND = 0
+"""Mask index of background; class `k` of a catalog (counted from 0) has mask index `k + 1`."""
+
+
+class WeaksegError(Exception):
+    """A fault that the user can mend: the command line prints it as one line and exits with 2."""
+
+
+class DataError(WeaksegError):
+    """The images, tags or masks of a source are not as they must be."""
+
+
+class ConfigError(WeaksegError):
+    """A setting is unknown, of the wrong kind or out of range."""
+
+
+class RunError(WeaksegError):
+    """A run directory does not fit what is asked of it."""
+
+
+class WeightsError(WeaksegError):
+    """A backbone's weights cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image, what is in it, and its true mask where there is one.
+
+    Attributes:
+        id: The image's path below its image folder, without suffix, with `/` between its parts.
+        image: Where the image is.
+        tags: Indices into `Catalog.classes` (from 0) of what is in the image; empty: background.
+        mask: Where its true mask is (palette or gray PNG; index 0 background, k the k-th class,
+            255 ignored), or None. Used for scores only.
+    """
+
+    id: str
+    image: Path
+    tags: frozenset[int]
+    mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All samples of a source and the names of their classes.
+
+    Attributes:
+        classes: Names in the order of their mask indices 1..K.
+        samples: The images, sorted by id, ids unique.
+    """
+
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    _by_id: dict[str, Sample] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_id", {sample.id: sample for sample in self.samples})
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    def __getitem__(self, sample_id: str) -> Sample:
+        """The sample of this id.
+
+        Raises:
+            KeyError: No sample has this id.
+        """
+        return self._by_id[sample_id]
+
+    def subset(self, ids: Sequence[str]) -> Catalog:
+        """The same classes with only these samples, in this catalog's order."""
+        wanted = set(ids)
+        return Catalog(self.classes, tuple(s for s in self.samples if s.id in wanted))
+
+    def digest(self) -> str:
+        """A hash of what a result depends on: classes, ids, tags, and each image's size and time."""
+        sha = hashlib.sha256("\n".join(self.classes).encode())
+        for sample in self.samples:
+            stat = sample.image.stat()
+            tags = ",".join(map(str, sorted(sample.tags)))
+            sha.update(f"{sample.id}|{tags}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        return sha.hexdigest()[:16]

@@ -1,0 +1,213 @@
+"""What every backbone must do, on a dozen families of networks."""
+
+import timm
+import pytest
+import torch
+from torch import nn
+
+from weakseg.models.amr import AMR, AMRSettings
+from weakseg.models.backbone import Backbone, BackboneSettings
+from weakseg.models.folding import NormedConv2d, folded
+from weakseg.types import ConfigError, WeightsError
+
+FAMILIES = [
+    "tf_efficientnet_lite0",
+    "efficientnet_b0",
+    "resnet18",
+    "resnet50",
+    "resnet26d",
+    "resnext50_32x4d",
+    "regnety_002",
+    "mobilenetv2_050",
+    "mobilenetv3_small_050",
+    "convnext_atto",
+    "convnextv2_atto",
+    "densenet121",
+    "repvgg_a0",
+    "rexnet_100",
+]
+
+
+def random_norms(model):
+    """Statistics and weights that a folding mistake would not survive."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.copy_(torch.randn(module.num_features, generator=generator) * 0.1)
+            module.running_var.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
+            module.weight.data.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
+            module.bias.data.copy_(torch.randn(module.num_features, generator=generator) * 0.1)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_stages_widths_strides_and_outputs(name):
+    backbone = Backbone(BackboneSettings(name=name, weights="none"))
+    assert backbone.strides[1:] == (4, 8, 16, 16)
+    assert not any(p.requires_grad for p in backbone.stem.parameters())
+    assert not any(p.requires_grad for p in backbone.stages[0].parameters())
+    assert all(p.requires_grad for n, p in backbone.stages[3].named_parameters() if ".convolution.bias" not in n)
+    with torch.no_grad():
+        features = backbone.eval()(torch.rand(2, 3, 96, 128))
+    for feature, width, stride in zip(features, backbone.widths, backbone.strides, strict=True):
+        assert feature.shape == (2, width, 96 // stride, 128 // stride)
+    model = AMR(5, backbone.settings, AMRSettings()).eval()
+    with torch.no_grad():
+        output = model(torch.rand(1, 3, 72, 104))
+    assert output.compensation.cams.shape == (1, 5, 5, 7)
+    assert torch.isfinite(output.compensation.cams).all()
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18", "densenet121", "resnetv2_50"])
+def test_parts_give_what_the_whole_network_gives(name, tmp_path):
+    whole = timm.create_model(name, pretrained=False).eval()
+    with torch.no_grad():
+        random_norms(whole)
+        path = tmp_path / "weights.pth"
+        torch.save(whole.state_dict(), path)
+        backbone = Backbone(BackboneSettings(name=name, weights=str(path), output_stride=32))
+        x = torch.rand(2, 3, 64, 96)
+        expected = whole.forward_features(x)
+        got = backbone.eval()(x)[-1]
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    assert any(isinstance(module, NormedConv2d) for module in backbone.modules())
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "convnext_atto"])
+def test_dilation_is_that_of_timm(name, stride, tmp_path):
+    dilated = timm.create_model(name, pretrained=False, output_stride=stride).eval()
+    path = tmp_path / "weights.pth"
+    torch.save(dilated.state_dict(), path)
+    backbone = Backbone(BackboneSettings(name=name, weights=str(path), output_stride=stride)).eval()
+    x = torch.rand(1, 3, 96, 96)
+    with torch.no_grad():
+        expected, got = dilated.forward_features(x), backbone(x)[-1]
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+
+def test_dilation_refines_the_grid_and_changes_nothing_between():
+    settings = {"name": "resnet18", "weights": "none"}
+    torch.manual_seed(0)
+    coarse = Backbone(BackboneSettings(**settings, output_stride=32)).eval()
+    torch.manual_seed(0)
+    fine = Backbone(BackboneSettings(**settings, output_stride=16)).eval()
+    x = torch.rand(1, 3, 256, 256)
+    with torch.no_grad():
+        torch.testing.assert_close(fine(x)[-1][..., ::2, ::2], coarse(x)[-1], rtol=1e-3, atol=1e-4)
+
+
+def test_folding_keeps_outputs_and_gradients():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1, bias=False),
+        nn.BatchNorm2d(4),
+    ).eval()
+    with torch.no_grad():
+        random_norms(network)
+    x = torch.rand(2, 3, 6, 6)
+    loss = network(x).square().sum()
+    loss.backward()
+    expected = [network[0].weight.grad, network[1].weight.grad, network[4].bias.grad]
+    network.zero_grad()
+    fast = folded(network, x)
+    again = fast(x).square().sum()
+    again.backward()
+    torch.testing.assert_close(again, loss)
+    got = [fast[0].convolution.weight.grad, fast[0].gamma.grad, fast[3].beta.grad]
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    assert isinstance(fast[1], nn.Identity)
+
+
+def test_lean_relu6_has_the_gradient_of_relu6():
+    from weakseg.models.folding import LeanReLU6
+
+    x = torch.tensor([-1.0, 0.0, 0.5, 6.0, 7.0], requires_grad=True)
+    nn.functional.relu6(x).square().sum().backward()
+    expected, x.grad = x.grad, None
+    y = LeanReLU6()(x * 1)
+    y.square().sum().backward()
+    torch.testing.assert_close(x.grad, expected)
+    assert torch.equal(y, nn.functional.relu6(x))
+
+
+def test_a_convolution_used_twice_is_not_folded():
+    class Preactivation(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+            self.norm = nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return y + self.norm(y)
+
+    network = Preactivation().eval()
+    with torch.no_grad():
+        random_norms(network)
+        x = torch.rand(1, 3, 4, 4)
+        expected = network(x)
+        torch.testing.assert_close(folded(network, x)(x), expected)
+
+
+def test_packaged_weights_are_the_default():
+    torch.manual_seed(0)
+    first = Backbone(BackboneSettings())
+    torch.manual_seed(1)
+    second = Backbone(BackboneSettings())
+    assert first.mean == (0.5, 0.5, 0.5)
+    for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_packaged_weights_know_imagenet():
+    # A photograph-like check without a photograph: the loaded classifier's features must differ
+    # between inputs much more than random weights' do.
+    x = torch.rand(4, 3, 64, 64)
+    with torch.no_grad():
+        features = Backbone(BackboneSettings()).eval()(x)[-1]
+    assert torch.isfinite(features).all()
+    assert (features > 0).any()
+
+
+def test_unknown_model_names_its_neighbours():
+    with pytest.raises(ConfigError, match=r"no model 'resnet5'.*near it: .*resnet5"):
+        Backbone(BackboneSettings(name="resnet5"))
+
+
+def test_a_network_without_stages_is_refused_with_a_remedy():
+    with pytest.raises(ConfigError, match="cannot be cut into four stages; choose"):
+        Backbone(BackboneSettings(name="vit_tiny_patch16_224", weights="none"))
+
+
+def test_unreachable_hub_gives_a_remedy(monkeypatch):
+    real = timm.create_model
+
+    def offline(name, pretrained=False, **kwargs):
+        if pretrained:
+            raise OSError("no route to the hub")
+        return real(name, pretrained=False, **kwargs)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(WeightsError, match=r"cannot be fetched.*backbone.weights=FILE.*lite0"):
+        Backbone(BackboneSettings(name="resnet18"))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a state"])
+def test_a_broken_file_of_weights_is_named(tmp_path, content):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="not a readable state file"):
+        Backbone(BackboneSettings(name="resnet18", weights=str(path)))
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(timm.create_model("resnet34", pretrained=False).state_dict(), path)
+    with pytest.raises(WeightsError, match="does not fit resnet18"):
+        Backbone(BackboneSettings(name="resnet18", weights=str(path)))
+
+
+def test_a_missing_file_of_weights_is_named():
+    with pytest.raises(WeightsError, match="there is no file"):
+        Backbone(BackboneSettings(name="resnet18", weights="missing.safetensors"))

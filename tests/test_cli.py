@@ -1,0 +1,364 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import weakseg
+from weakseg.cli import main
+from weakseg.config import PRESETS
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "masks").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows = ["image,tags"]
+    for name, tags in {"a": "cat", "b": "cat dog", "c": "dog", "d": ""}.items():
+        pixels = rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+        Image.fromarray((pixels[..., 0] // 100).astype(np.uint8)).save(folder / f"masks/{name}.png")
+        rows.append(f"{name}.png,{tags}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+class Calls(list):
+    error = None
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The stages replaced by ones that only write down that they were called."""
+    calls = Calls()
+
+    def stage(name):
+        def function(context):
+            calls.append(name)
+            with context.track(name, 2) as advance:
+                advance()
+                if calls.error is not None:
+                    raise calls.error
+            return {"maps": {"weighted": {"oracle": {"mean_iou": 0.5}}}, "masks": {"mean_iou": 0.4}}
+
+        return SimpleNamespace(**{name: function})
+
+    for name in ("classify", "cams", "masks", "evaluate"):
+        monkeypatch.setitem(sys.modules, f"weakseg.stages.{name}", stage(name))
+    return calls
+
+
+@pytest.fixture
+def weak(capsys):
+    """Runs a command: its exit code, what it printed, what it complained of."""
+
+    def weak(*arguments):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return weak
+
+
+def told(result, code=2):
+    """The one line of complaint of a command that failed."""
+    assert result[0] == code, result
+    assert result[2].startswith("weakseg: ")
+    assert result[2].count("\n") == 1
+    assert "Traceback" not in result[2]
+    return result[2]
+
+
+def test_help_and_version_answer_without_loading_anything_heavy():
+    code = textwrap.dedent("""
+        import sys, time
+        start = time.perf_counter()
+        from weakseg.cli import main
+        try:
+            main(sys.argv[1:])
+        except SystemExit as stop:
+            assert stop.code in (0, None), stop.code
+        heavy = {"torch", "numpy", "pydantic", "timm", "PIL", "rich", "yaml"} & set(sys.modules)
+        assert not heavy, heavy
+        print(time.perf_counter() - start, file=sys.stderr)
+    """)
+    for arguments in (["--help"], ["--version"], ["run", "--help"]):
+        found = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert found.returncode == 0, found.stderr
+        assert float(found.stderr) < 0.5
+        if arguments == ["--version"]:
+            assert found.stdout == f"weakseg {weakseg.__version__}\n"
+        else:
+            assert "usage: weakseg" in found.stdout
+
+
+def test_help_names_the_presets(weak):
+    text = weak("run", "--help")[1]
+    assert all(name in text for name in PRESETS if name != "demo")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "about"),
+    [
+        ((), "required: COMMAND"),
+        (("rum",), "invalid choice: 'rum'"),
+        (("run",), "required: SOURCE, --out"),
+        (("run", "photos"), "required: --out"),
+        (("run", "photos", "--out", "x", "--forse"), "unrecognized arguments: --forse"),
+        (("evaluate", "x"), "required: --truth"),
+        (("demo", "--count", "0"), "expected a number from 1 to 99999, got '0'"),
+        (("demo", "--seed", "x"), "expected a number from 0"),
+    ],
+)
+def test_wrong_usage_is_one_line(weak, arguments, about):
+    assert about in told(weak(*arguments))
+
+
+def test_check_of_a_good_source(weak, source):
+    code, out, err = weak("check", source)
+    assert (code, err) == (0, "")
+    assert "4 images, 4 readable, 1 without tags, 4 with a true mask, 2 classes" in out
+    assert "no faults" in out
+    assert max(map(len, out.splitlines()[2:-1])) <= 80
+
+
+def test_check_lists_every_fault(weak, source):
+    with (source / "labels.csv").open("a") as file:
+        file.write("".join(f"sub/some/folder/missing_{n}.png,cat\n" for n in range(30)))
+        file.write("c.png,Dog\n")
+    (source / "a.png").write_bytes(b"")
+    code, out, err = weak("check", source)
+    assert (code, err) == (1, "")
+    report = weakseg.check(source)
+    shown = "".join(out.replace("│", "").split())
+    assert len(report.faults) >= 32
+    for n in range(30):
+        assert f"missing_{n}.png" in shown
+    for fault in report.faults:
+        assert f":{fault.line}" in shown or fault.line is None
+    assert "image missing: 30 faults" in out
+    assert "image empty: 1 fault" in out
+    assert f"{len(report.faults)} faults" in out.splitlines()[-1]
+
+
+def test_check_as_json(weak, source):
+    code, out, _ = weak("check", source, "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads(weakseg.check(source).model_dump_json())
+
+
+def test_check_of_nothing(weak, tmp_path):
+    assert "there is no such file or folder" in told(weak("check", tmp_path / "nowhere"))
+    assert "unknown kind 'x'" in told(weak("check", tmp_path, "--kind", "x"))
+
+
+def test_print_config_needs_no_source(weak):
+    code, out, _ = weak("run", "--print-config", "--preset", "fast", "--set", "fit.epochs=77")
+    assert code == 0
+    assert "  epochs: 77  # " in out
+    code, out, _ = weak("run", "--print-config", "--device", "cpu")
+    assert "device: cpu" in out
+
+
+def test_run_and_run_again(weak, source, calls, tmp_path):
+    out = tmp_path / "run"
+    code, text, err = weak("run", source, "--out", out, "--preset", "fast", "--set", "seed=5")
+    assert (code, err) == (0, "")
+    assert calls == ["classify", "cams", "masks", "evaluate"]
+    assert "seed: 5" in (out / "config.yaml").read_text()
+    assert f"masks: {out / 'masks'}" in text
+    assert "peak memory" in text
+    code, text, _ = weak("run", source, "--out", out, "--preset", "fast", "--set", "seed=5")
+    assert code == 0
+    assert len(calls) == 4
+    assert "50.0" in text  # the scores, since `evaluate` did not print them
+    assert "check" not in text  # an unchanged source is not read again
+
+
+def test_changed_settings_are_refused_unless_forced(weak, source, calls, tmp_path):
+    out = tmp_path / "run"
+    weak("run", source, "--out", out)
+    changed = ("run", source, "--out", out, "--set", "cams.xi=0.25")
+    line = told(weak(*changed))
+    assert "'cams'" in line
+    assert "cams.xi: 0.5 → 0.25" in line
+    assert "--force" in line
+    assert weak(*changed, "--force")[0] == 0
+    assert calls[4:] == ["cams", "masks", "evaluate"]
+
+
+def test_until(weak, source, calls, tmp_path):
+    assert weak("run", source, "--out", tmp_path / "run", "--until", "cams")[0] == 0
+    assert calls == ["classify", "cams"]
+    assert "unknown stage 'cam'" in told(
+        weak("run", source, "--out", tmp_path / "other", "--until", "cam")
+    )
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "about"),
+    [
+        (("--set", "fit.epoch=5"), "did you mean 'fit.epochs'?"),
+        (("--set", "fit.epochs=x"), "fit.epochs: "),
+        (("--preset", "quick"), "unknown preset 'quick'"),
+        (("--config", "nowhere.yaml"), "cannot read nowhere.yaml"),
+        (("--device", "gpu"), "device: "),
+        (("--split", "val"), "unknown split 'val'"),
+    ],
+)
+def test_users_errors_leave_no_run_behind(weak, source, calls, tmp_path, arguments, about):
+    line = told(weak("run", source, "--out", tmp_path / "run", *arguments))
+    assert about in line
+    assert not (tmp_path / "run").exists()
+    assert calls == []
+
+
+def test_a_folder_of_ones_own_is_not_taken_for_a_run(weak, source, calls):
+    assert "is no run of weakseg" in told(weak("run", source, "--out", source))
+    assert calls == []
+
+
+def test_run_refuses_a_bad_source_with_the_list(weak, source, calls, tmp_path):
+    (source / "a.png").write_bytes(b"")
+    with (source / "labels.csv").open("a") as file:
+        file.write("missing.png,cat\n")
+    out = tmp_path / "run"
+    result = weak("run", source, "--out", out)
+    assert "2 faults" in told(result)
+    assert "image empty: 1 fault" in result[1]
+    assert "image missing: 1 fault" in result[1]
+    assert not out.exists()
+    assert calls == []
+
+
+def test_skip_bad_goes_on_and_records_what_is_left_out(weak, source, calls, tmp_path):
+    (source / "d.png").write_bytes(b"")
+    with (source / "labels.csv").open("a") as file:
+        file.write("missing.png,cat\n")
+    out = tmp_path / "run"
+    assert weak("run", source, "--out", out, "--skip-bad")[0] == 0
+    record = json.loads((out / "catalog.json").read_text())
+    assert record["skipped"] == ["d", "missing"]
+    assert [sample["id"] for sample in record["samples"]] == ["a", "b", "c"]
+    assert weak("run", source, "--out", out, "--skip-bad")[0] == 0
+    assert len(calls) == 4
+    assert "2 faults" in told(weak("run", source, "--out", out))
+
+
+@pytest.mark.parametrize("change", ["image", "row"])
+def test_a_source_that_changed_is_checked_again(weak, source, calls, tmp_path, change):
+    out = tmp_path / "run"
+    weak("run", source, "--out", out)
+    if change == "image":
+        (source / "a.png").write_bytes(b"")
+    else:
+        with (source / "labels.csv").open("a") as file:
+            file.write("missing.png,cat\n")
+    assert "1 fault" in told(weak("run", source, "--out", out))
+
+
+def test_a_fault_of_weakseg_says_so(weak, source, calls, tmp_path, monkeypatch):
+    calls.error = ZeroDivisionError("division\nby zero")
+    out = tmp_path / "run"
+    line = told(weak("run", source, "--out", out), code=70)
+    assert "this is a bug in weakseg: ZeroDivisionError: division by zero" in line
+    assert str(out / "traceback.txt") in line
+    assert "raise calls.error" in (out / "traceback.txt").read_text()
+    monkeypatch.setenv("WEAKSEG_DEBUG", "1")
+    code, _, err = weak("run", source, "--out", out)
+    assert code == 70
+    assert "Traceback" in err
+
+
+def test_a_full_disk_is_no_bug(weak, source, calls, tmp_path):
+    calls.error = OSError(28, "No space left on device", "x.npz")
+    line = told(weak("run", source, "--out", tmp_path / "run"))
+    assert "x.npz: No space left on device" in line
+
+
+def test_an_interrupt_tells_how_to_go_on(weak, source, calls, tmp_path):
+    calls.error = KeyboardInterrupt()
+    out = tmp_path / "my run"
+    line = told(weak("run", source, "--out", out), code=130)
+    assert line == f"weakseg: stopped; to go on: weakseg run {source} --out '{out}'\n"
+    calls.error = None
+    assert weak("run", source, "--out", out)[0] == 0
+
+
+SLOW = """
+    import sys, time
+    import weakseg.api
+    def run(source, out, **options):
+        out.mkdir()
+        time.sleep(60)
+    weakseg.api.run = run
+    from weakseg.cli import main
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
+def test_control_c_in_earnest(source, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", textwrap.dedent(SLOW), "run", source, "--out", out]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    try:
+        for _ in range(600):
+            if out.exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGINT)
+        err = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert err == f"weakseg: stopped; to go on: weakseg run {source} --out {out}\n"
+
+
+def test_evaluate(weak, source, tmp_path):
+    code, out, _ = weak("evaluate", source / "masks", "--truth", source / "masks")
+    assert code == 0
+    assert "100.0" in out
+    (tmp_path / "ids.txt").write_text("a\nb\n")
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    code, out, _ = weak(
+        *("evaluate", source / "masks", "--truth", source / "masks", "--json"),
+        *("--list", tmp_path / "ids.txt", "--classes", tmp_path / "names.txt"),
+    )
+    scores = json.loads(out)
+    assert scores["images"] == 2
+    assert scores["mean_iou"] == 1.0
+    assert list(scores["iou"]) == ["background", "cat", "dog"]
+    assert "is no folder" in told(weak("evaluate", tmp_path / "x", "--truth", source / "masks"))
+
+
+def test_demo_goes_on_and_refuses_another(weak, calls, tmp_path):
+    out = tmp_path / "demo"
+    assert weak("demo", "--out", out, "--count", 12)[0] == 0
+    assert len(calls) == 4
+    assert weak("demo", "--out", out, "--count", 12)[0] == 0
+    assert len(calls) == 4
+    assert "choose another --out" in told(weak("demo", "--out", out, "--count", 13))
+
+
+def test_functions_do_the_same(source, calls, tmp_path):
+    summary = weakseg.run(source, tmp_path / "run", preset="fast", until="cams")
+    assert [stage.name for stage in summary.stages] == ["classify", "cams"]
+    with pytest.raises(ValueError, match="got both"):
+        weakseg.run(source, tmp_path / "x", config=weakseg.config.RunConfig(), overrides=["seed=1"])

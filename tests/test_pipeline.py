@@ -1,0 +1,199 @@
+import inspect
+import io
+import os
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from rich.console import Console
+
+from weakseg.config import RunConfig
+from weakseg.pipeline import STAGES, Stage, fingerprints, run_pipeline
+from weakseg.rundir import RunDir
+from weakseg.types import Catalog, ConfigError, DataError, RunError, Sample
+
+
+class Config(BaseModel):
+    seed: int = 0
+    device: str = "cpu"
+    fit: dict[str, Any] = {"epochs": 5}
+    cams: dict[str, Any] = {"scale": 1}
+
+    def to_yaml(self):
+        return f"seed: {self.seed}\n"
+
+    def sections(self, names):
+        return self.model_dump(include=set(names))
+
+
+class Stages:
+    """Three stages that write a file and remember that they were called."""
+
+    def __init__(self):
+        self.calls = []
+        self.fail = None
+        self.table = (
+            Stage("classify", 1, (), ("fit",), self.stage("classify")),
+            Stage("cams", 1, ("classify",), ("cams",), self.stage("cams")),
+            Stage("evaluate", 1, ("cams",), (), self.stage("evaluate"), truth=True),
+        )
+
+    def stage(self, name):
+        def function(context):
+            self.calls.append(name)
+            context.dir.write_text("out.txt", f"{context.config.seed}")
+            for stage in self.table:
+                if stage.name == name:
+                    for need in stage.needs:
+                        context.run.stage(need).file("out.txt").read_text()
+            if self.fail == name:
+                raise KeyboardInterrupt
+            return {"images": len(context.catalog)}
+
+        return function
+
+
+@pytest.fixture
+def stages():
+    return Stages()
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    (tmp_path / "a.png").write_bytes(b"a")
+    sample = Sample("a", tmp_path / "a.jpg", frozenset({0}), tmp_path / "a.png")
+    return Catalog(("cat",), (sample,))
+
+
+@pytest.fixture
+def go(tmp_path, stages, catalog):
+    def go(config=None, **options):
+        stages.calls.clear()
+        options = {"catalog": catalog, "stages": stages.table, **options}
+        console = Console(file=io.StringIO(), width=80)
+        run = RunDir(tmp_path / "run")
+        return run_pipeline(config or Config(), run, console=console, **options)
+
+    return go
+
+
+def test_all_stages_then_none(go, stages, tmp_path):
+    summary = go(source=tmp_path, split="train", skipped=["bad"])
+    assert stages.calls == ["classify", "cams", "evaluate"]
+    assert [s.skipped for s in summary.stages] == [False] * 3
+    assert summary.metrics == {"images": 1}
+    assert summary["cams"].summary == {"images": 1}
+    assert summary.peak_bytes > 10_000_000
+    assert (tmp_path / "run" / "config.yaml").read_text() == "seed: 0\n"
+    assert RunDir(tmp_path / "run").catalog_record()["skipped"] == ["bad"]
+    again = go()
+    assert stages.calls == []
+    assert [s.skipped for s in again.stages] == [True] * 3
+    assert [s.seconds for s in again.stages] == [s.seconds for s in summary.stages]
+
+
+def test_an_interrupted_run_goes_on(go, stages):
+    stages.fail = "cams"
+    with pytest.raises(KeyboardInterrupt):
+        go()
+    stages.fail = None
+    go()
+    assert stages.calls == ["cams", "evaluate"]
+
+
+def test_until(go, stages):
+    summary = go(until="cams")
+    assert stages.calls == ["classify", "cams"]
+    assert summary.metrics == {}
+    with pytest.raises(ConfigError, match="'cam'; known: classify, cams, evaluate"):
+        go(until="cam")
+
+
+def test_a_changed_setting_is_refused_before_anything_happens(go, stages, tmp_path):
+    go()
+    changed = Config(seed=0, cams={"scale": 2})
+    (tmp_path / "run" / "classify" / "done.json").unlink()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.name != ".lock"}
+    with pytest.raises(RunError, match=r"'cams'.*cams\.scale: 1 → 2"):
+        go(changed)
+    assert stages.calls == []
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_force_redoes_only_what_depends_on_the_change(go, stages):
+    go()
+    go(Config(cams={"scale": 2}), force=True)
+    assert stages.calls == ["cams", "evaluate"]
+    go(Config(cams={"scale": 2}, fit={"epochs": 6}), force=True)
+    assert stages.calls == ["classify", "cams", "evaluate"]
+
+
+def test_a_forced_run_that_was_interrupted_goes_on_with_the_same_command(go, stages):
+    go()
+    stages.fail = "cams"
+    changed = Config(fit={"epochs": 6})
+    with pytest.raises(KeyboardInterrupt):
+        go(changed, force=True)
+    stages.fail = None
+    go(changed, force=True)
+    assert stages.calls == ["cams", "evaluate"]
+
+
+def test_where_it_is_computed_changes_nothing(go, stages):
+    go()
+    go(Config(device="cuda"))
+    assert stages.calls == []
+
+
+@pytest.mark.parametrize("config", [Config(seed=1), Config(fit={"epochs": 6})])
+def test_what_the_first_stage_reads_changes_all(config, stages, catalog):
+    first = fingerprints(Config(), catalog, stages.table)
+    other = fingerprints(config, catalog, stages.table)
+    assert all(first[name] != other[name] for name in first)
+
+
+def test_a_stages_version_changes_those_after_it(stages, catalog):
+    first = fingerprints(Config(), catalog, stages.table)
+    table = (stages.table[0], replace(stages.table[1], version=2), stages.table[2])
+    other = fingerprints(Config(), catalog, table)
+    assert [name for name in first if first[name] != other[name]] == ["cams", "evaluate"]
+
+
+def test_truth_changes_scores_only(stages, catalog):
+    first = fingerprints(Config(), catalog, stages.table)
+    catalog.samples[0].mask.write_bytes(b"other")
+    other = fingerprints(Config(), catalog, stages.table)
+    assert [name for name in first if first[name] != other[name]] == ["evaluate"]
+
+
+def test_changed_images_change_all(stages, catalog):
+    first = fingerprints(Config(), catalog, stages.table)
+    os.utime(catalog.samples[0].image, ns=(1, 1))
+    other = fingerprints(Config(), catalog, stages.table)
+    assert all(first[name] != other[name] for name in first)
+    catalog.samples[0].image.unlink()
+    with pytest.raises(DataError, match=r"cannot read .*a\.jpg: No such file"):
+        fingerprints(Config(), catalog, stages.table)
+
+
+def test_a_run_in_use_is_refused(go, tmp_path):
+    with RunDir(tmp_path / "run").locked(), pytest.raises(RunError, match="in use"):
+        go()
+
+
+def test_the_table_is_in_order_and_its_functions_take_a_context():
+    seen = []
+    for stage in STAGES:
+        assert set(stage.needs) <= set(seen)
+        assert set(stage.reads) <= set(RunConfig.model_fields)
+        assert not {"seed", "device", "precision"} & set(stage.reads)
+        assert list(inspect.signature(stage.load()).parameters) == ["context"]
+        seen.append(stage.name)
+    assert len(set(seen)) == len(seen)
+
+
+def test_every_section_is_read_by_a_stage():
+    read = {section for stage in STAGES for section in stage.reads}
+    assert set(RunConfig.model_fields) - read == {"seed", "device", "precision"}
