@@ -73,10 +73,14 @@ class RunConfig(BaseModel):
 
 
 PRESETS: Mapping[str, Mapping[str, object]] = {
-    "fast": {},
+    "fast": {
+        "fit": {"epochs": 4},
+        "augment": {"crop": 224, "long_side": [224, 384]},
+        "cams": {"scales": [0.5, 1.0, 1.5]},
+    },
     "standard": {
-        "fit": {"epochs": 8},
-        "augment": {"crop": 352, "long_side": [320, 576]},
+        "fit": {"epochs": 6, "accumulate": 2},
+        "augment": {"crop": 288, "long_side": [288, 480]},
         "cams": {"scales": [0.5, 1.0, 1.5, 2.0]},
     },
     "paper": {

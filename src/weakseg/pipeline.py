@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from weakseg.rundir import RunDir, StageContext
-from weakseg.stagedir import fingerprint_hash
+from weakseg.stagedir import StageDir, fingerprint_hash
 from weakseg.types import Catalog, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Stage:
         reads: Sections of the RunConfig it reads; `seed` always is.
         function: `module:name`, imported when the stage runs.
         truth: Whether it reads the true masks.
+        distributed: Whether all processes of a launcher (`accelerate launch`) work on it together;
+            the other stages are the first process's alone.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Stage:
     reads: tuple[str, ...]
     function: str | StageFunction
     truth: bool = False
+    distributed: bool = False
 
     def load(self) -> StageFunction:
         """The stage's function."""
@@ -58,6 +62,7 @@ STAGES: tuple[Stage, ...] = (
         needs=(),
         reads=("backbone", "amr", "task", "fit", "augment"),
         function="weakseg.stages.classify:classify",
+        distributed=True,
     ),
     Stage(
         "cams",
@@ -181,6 +186,9 @@ def run_pipeline(
     begun = time.monotonic()
     wanted = stages_until(until, stages)
     summaries = []
+    if os.environ.get("RANK", "0") != "0":
+        _assist(StageContext(config, catalog, run, StageDir(run.path), console), wanted)
+        return PipelineSummary(run.path, (), time.monotonic() - begun)
     with run.locked():
         prints = fingerprints(config, catalog, wanted)
         for stage in wanted:
@@ -199,6 +207,17 @@ def run_pipeline(
             summaries.append(StageSummary(stage.name, already, seconds, folder.summary))
     own, child = _peak_memory()
     return PipelineSummary(run.path, tuple(summaries), time.monotonic() - begun, own, child)
+
+
+def _assist(context: StageContext, stages: Sequence[Stage]) -> None:
+    """What a process that is not the first of its launcher does: its part of distributed stages.
+
+    It writes nothing; what is shared and finished is the first process's to say.
+    """
+    for stage in stages:
+        folder = StageDir(context.run.path / stage.name)
+        if stage.distributed and not folder.done:
+            stage.load()(replace(context, dir=folder))
 
 
 def stages_until(until: str | None, stages: Sequence[Stage] = STAGES) -> Sequence[Stage]:

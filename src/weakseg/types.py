@@ -88,7 +88,7 @@ class Catalog:
         return Catalog(self.classes, tuple(s for s in self.samples if s.id in wanted))
 
     def digest(self) -> str:
-        """A hash of what a result depends on: classes, ids, tags, and each image's size and time."""
+        """A hash of what a result depends on: classes, ids, tags, each file's size and time."""
         sha = hashlib.sha256("\n".join(self.classes).encode())
         for sample in self.samples:
             stat = sample.image.stat()

@@ -1,13 +1,13 @@
 """What every backbone must do, on a dozen families of networks."""
 
-import timm
 import pytest
+import timm
 import torch
 from torch import nn
 
 from weakseg.models.amr import AMR, AMRSettings
 from weakseg.models.backbone import Backbone, BackboneSettings
-from weakseg.models.folding import NormedConv2d, folded
+from weakseg.models.folding import LeanReLU6, NormedConv2d, folded
 from weakseg.types import ConfigError, WeightsError
 
 FAMILIES = [
@@ -27,6 +27,8 @@ FAMILIES = [
     "rexnet_100",
 ]
 
+PARTS = ["tf_efficientnet_lite0", "resnet18", "densenet121", "resnetv2_50"]
+
 
 def random_norms(model):
     """Statistics and weights that a folding mistake would not survive."""
@@ -45,7 +47,11 @@ def test_stages_widths_strides_and_outputs(name):
     assert backbone.strides[1:] == (4, 8, 16, 16)
     assert not any(p.requires_grad for p in backbone.stem.parameters())
     assert not any(p.requires_grad for p in backbone.stages[0].parameters())
-    assert all(p.requires_grad for n, p in backbone.stages[3].named_parameters() if ".convolution.bias" not in n)
+    assert all(
+        p.requires_grad
+        for n, p in backbone.stages[3].named_parameters()
+        if ".convolution.bias" not in n
+    )
     with torch.no_grad():
         features = backbone.eval()(torch.rand(2, 3, 96, 128))
     for feature, width, stride in zip(features, backbone.widths, backbone.strides, strict=True):
@@ -57,7 +63,9 @@ def test_stages_widths_strides_and_outputs(name):
     assert torch.isfinite(output.compensation.cams).all()
 
 
-@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18", "densenet121", "resnetv2_50"])
+@pytest.mark.parametrize(
+    "name", ["tf_efficientnet_lite0", "resnet18", "densenet121", "resnetv2_50"]
+)
 def test_parts_give_what_the_whole_network_gives(name, tmp_path):
     whole = timm.create_model(name, pretrained=False).eval()
     with torch.no_grad():
@@ -99,7 +107,10 @@ def test_dilation_refines_the_grid_and_changes_nothing_between():
 def test_folding_keeps_outputs_and_gradients():
     torch.manual_seed(0)
     network = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1, bias=False),
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 4, 1, bias=False),
         nn.BatchNorm2d(4),
     ).eval()
     with torch.no_grad():
@@ -120,8 +131,6 @@ def test_folding_keeps_outputs_and_gradients():
 
 
 def test_lean_relu6_has_the_gradient_of_relu6():
-    from weakseg.models.folding import LeanReLU6
-
     x = torch.tensor([-1.0, 0.0, 0.5, 6.0, 7.0], requires_grad=True)
     nn.functional.relu6(x).square().sum().backward()
     expected, x.grad = x.grad, None

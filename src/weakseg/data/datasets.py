@@ -1,4 +1,4 @@
-"""Torch data sets of a catalog: training views with tags, and whole images in batches of one size."""
+"""Torch data sets of a catalog: training views with tags, whole images in batches of one size."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class TaggedViews(Dataset[tuple[Tensor, Tensor]]):
         sample = self.catalog.samples[index]
         generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) & (2**63 - 1))
         image = read_image(sample.image, max_side=2 * self.settings.long_side[1])
-        return augment(image, self.settings, generator), tag_vector(sample, len(self.catalog.classes))
+        view = augment(image, self.settings, generator)
+        return view, tag_vector(sample, len(self.catalog.classes))
 
 
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):
@@ -89,7 +90,8 @@ class WholeImages(Dataset[Tensor]):
         image = read_image(self.samples[index].image, max_side=max(size))
         if tuple(image.shape[-2:]) == size:
             return image
-        return geometry.resize(image, list(size), antialias=True)
+        resized: Tensor = geometry.resize(image, list(size), antialias=True)
+        return resized
 
 
 class BatchesOfOneSize(Sampler[list[int]]):
@@ -101,9 +103,7 @@ class BatchesOfOneSize(Sampler[list[int]]):
         max_pixels: Most pixels a batch; an image larger than that stands alone.
     """
 
-    def __init__(
-        self, sizes: Sequence[tuple[int, int]], batch_size: int, max_pixels: int
-    ) -> None:
+    def __init__(self, sizes: Sequence[tuple[int, int]], batch_size: int, max_pixels: int) -> None:
         groups: dict[tuple[int, int], list[int]] = {}
         for index, size in enumerate(sizes):
             groups.setdefault(size, []).append(index)

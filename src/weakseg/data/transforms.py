@@ -60,7 +60,7 @@ def augment(image: Tensor, settings: AugmentSettings, generator: torch.Generator
         int(y0 / scale) : max(int(y0 / scale) + 1, round(y1 / scale)),
         int(x0 / scale) : max(int(x0 / scale) + 1, round(x1 / scale)),
     ]
-    view = geometry.resize(source, [y1 - y0, x1 - x0], antialias=True)
+    view: Tensor = geometry.resize(source, [y1 - y0, x1 - x0], antialias=True)
     if view.shape[-2:] != (crop, crop):
         canvas = view.new_full((3, crop, crop), settings.fill)
         y = int((crop - view.shape[-2] + 1) * top)
@@ -71,7 +71,7 @@ def augment(image: Tensor, settings: AugmentSettings, generator: torch.Generator
 
 
 def _window(length: int, crop: int, place: float) -> tuple[int, int]:
-    """Start and end of a crop's window in a side of this length; the whole side if it is shorter."""
+    """Start and end of a crop's window in a side of this length; all of a shorter side."""
     if length <= crop:
         return 0, length
     start = int((length - crop + 1) * place)

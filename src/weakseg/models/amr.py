@@ -301,11 +301,12 @@ def _modulate_blocks(stage: nn.Module, width: int, settings: AMRSettings) -> Non
     stage(torch.zeros(1, width, 16, 16))
     stage.train(training)
     for block, slot in slots:
-        found = block.drop_path.width  # type: ignore[union-attr]
-        if found is None:
-            block.drop_path = slot  # a block without a shortcut never uses its slot
+        probe = block.drop_path
+        assert isinstance(probe, _WidthProbe)
+        if probe.width is None:
+            setattr(block, "drop_path", slot)  # noqa: B010  a block without a shortcut
             continue
-        modulation = _modulation(found, settings)
+        modulation = _modulation(probe.width, settings)
         block.drop_path = nn.Sequential(modulation, slot) if slot is not None else modulation
 
 

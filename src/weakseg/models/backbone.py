@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ class BackboneSettings(BaseModel):
     """Which network looks at the images.
 
     Attributes:
-        name: A timm model whose `forward_features` is a chain of its parts: ResNet, ResNeXt, RegNet,
+        name: A timm model whose `forward_features` is a chain of its parts: ResNet, RegNet,
             EfficientNet, MobileNet, ConvNeXt, DenseNet, ….
         weights: `auto` (the packaged file for tf_efficientnet_lite0, timm's own for all others),
             `timm` (timm's own, from the hub), `none` (random), or the path of a state file
@@ -163,7 +164,7 @@ def _create(name: str) -> Any:
     try:
         return timm.create_model(name, pretrained=False)
     except RuntimeError as error:
-        near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
+        near = timm.list_models(f"*{name.split('.', maxsplit=1)[0][:8]}*")[:5]
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise ConfigError(f"backbone.name: timm has no model {name!r}{hint}") from error
 
@@ -201,9 +202,7 @@ def _cut(model: Any, name: str) -> tuple[nn.Sequential, nn.ModuleList]:
     bounds = [stem_end, *(names.index(end) + 1 for end in ends[:3]), len(atoms)]
     parts = [part for _, part in atoms]
     stem = nn.Sequential(*parts[: bounds[0]])
-    stages = nn.ModuleList(
-        nn.Sequential(*parts[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)
-    )
+    stages = nn.ModuleList(nn.Sequential(*parts[start:end]) for start, end in pairwise(bounds))
     training = model.training
     model.eval()
     x = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
@@ -248,7 +247,7 @@ def _dilate(stage: nn.Module, entry: int, after: int) -> None:
             # Even kernels (the patches of ConvNeXt) have no symmetric padding: "same" is for them.
             even = any(size % 2 == 0 for size in part.kernel_size)
             around = tuple(spread * (size - 1) // 2 for size in part.kernel_size)
-            part.padding = "same" if even else around  # type: ignore[assignment]
+            part.padding = "same" if even else around
         part.dilation = (spread, spread)
 
 

@@ -13,9 +13,9 @@ from torch.func import functional_call
 class NormedConv2d(nn.Module):
     """A convolution and the frozen batch norm behind it, computed as one convolution.
 
-    γ(W∗x + b − μ)/σ + β = (γ/σ·W)∗x + β + γ/σ·(b − μ). W, γ and β still learn; the statistics μ and σ
-    do not. Against the two modules one after the other, a training step saves two passes over the
-    activations and does not keep the convolution's output for the backward pass.
+    γ(W∗x + b − μ)/σ + β = (γ/σ·W)∗x + β + γ/σ·(b − μ). W, γ and β still learn; the statistics μ
+    and σ do not. Against the two modules one after the other, a training step saves two passes over
+    the activations and does not keep the convolution's output for the backward pass.
 
     Args:
         convolution: Taken over; of any subclass of `nn.Conv2d`.
@@ -26,8 +26,10 @@ class NormedConv2d(nn.Module):
         super().__init__()
         assert norm.running_var is not None
         assert norm.running_mean is not None
-        offset = -norm.running_mean if convolution.bias is None else (
-            convolution.bias.detach() - norm.running_mean
+        offset = (
+            -norm.running_mean
+            if convolution.bias is None
+            else (convolution.bias.detach() - norm.running_mean)
         )
         self.convolution = convolution
         # Only its being there counts: each call puts the folded bias in its place.
@@ -61,7 +63,8 @@ class _ClampInPlace(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
         # The gradient is 0 where x ≤ 0 or x ≥ 6, which is where y = 0 or y = 6.
-        return torch.ops.aten.hardtanh_backward(grads[0], y, 0, 6)
+        gradient: Tensor = torch.ops.aten.hardtanh_backward(grads[0], y, 0, 6)
+        return gradient
 
 
 class LeanReLU6(nn.Module):
@@ -110,7 +113,7 @@ Place = tuple[nn.Module, str]
 def _pairs(
     network: nn.Module, example: Tensor
 ) -> list[tuple[tuple[nn.Conv2d, Place], tuple[nn.BatchNorm2d, Place]]]:
-    """Convolutions whose very output is a batch norm's input, each used once, and where both hang."""
+    """Convolutions whose very output is a norm's input, each used once, and where both hang."""
     produced: dict[int, nn.Module] = {}
     found: list[tuple[nn.Module, nn.Module]] = []
     calls: dict[nn.Module, int] = {}

@@ -13,6 +13,9 @@ from torch.nn import functional
 STRIDE = 4
 """Pixels of the resized image per cell of the grid on which maps are kept."""
 
+_FORWARD_PIXELS = 1_000_000
+"""Most pixels that go through the network at once; a larger image goes alone."""
+
 Forward = Callable[[Tensor], Sequence[Tensor]]
 
 
@@ -92,17 +95,21 @@ def multi_scale_cams(forward: Forward, images: Tensor, settings: CamSettings) ->
         views = torch.cat([scaled, scaled.flip(-1)]) if settings.mirror else scaled
         if images.is_contiguous(memory_format=torch.channels_last):
             views = views.contiguous(memory_format=torch.channels_last)
-        for index, maps in enumerate(forward(views)):
-            maps = maps.float()
-            if settings.mirror:
-                straight, mirrored = maps.chunk(2)
-                maps = straight + mirrored.flip(-1)
-            maps = functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+        for index, maps in enumerate(_forward_in_pieces(forward, views)):
+            both = maps[: len(images)] + maps[len(images) :].flip(-1) if settings.mirror else maps
+            full = functional.interpolate(both, size=size, mode="bilinear", align_corners=False)
             if index == len(sums):
-                sums.append(maps)
+                sums.append(full)
             else:
-                sums[index] += maps
+                sums[index] += full
     return sums
+
+
+def _forward_in_pieces(forward: Forward, views: Tensor) -> list[Tensor]:
+    """The maps of all views, so few at a time that memory does not grow with their number."""
+    piece = max(1, _FORWARD_PIXELS // (views.shape[-2] * views.shape[-1]))
+    outputs = [[maps.float() for maps in forward(part)] for part in torch.split(views, piece)]
+    return [torch.cat(branch) for branch in zip(*outputs, strict=True)]
 
 
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:

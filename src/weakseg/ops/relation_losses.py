@@ -65,17 +65,21 @@ class RelationTerms(NamedTuple):
 _KINDS = (Relation.BACKGROUND, Relation.FOREGROUND, Relation.NEGATIVE)
 
 
-def _counts(codes: Tensor) -> Tensor:
-    """How many pairs bear each of `_KINDS`, at least 1, as floats [3]."""
-    return torch.stack([(codes == kind).sum() for kind in _KINDS]).clamp_(min=1).float()
-
-
 def _members(code: Tensor) -> Tensor:
     """1 where a pair [M] is of a kind, else 0, as floats [3,M]."""
     kinds = torch.tensor(_KINDS, dtype=torch.float32, device=code.device)
     members = kinds.new_empty(len(_KINDS), len(code))
     # Floats compare into floats at a fraction of the time that bytes and truth values take.
     return torch.eq(code.float(), kinds[:, None], out=members)
+
+
+def _counts(codes: Tensor) -> Tensor:
+    """How many pairs bear each of `_KINDS`, at least 1, as floats [3]."""
+    total = torch.zeros(len(_KINDS), device=codes.device)
+    for part in _chunks(codes):
+        for code in codes[:, part].flatten(1):
+            total += _members(code).sum(1)
+    return total.clamp_(min=1)
 
 
 def _chunks(codes: Tensor) -> list[slice]:
@@ -91,10 +95,9 @@ def _chunks(codes: Tensor) -> list[slice]:
 class _AffinityLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, boundary: Tensor, codes: Tensor, radius: int
+        ctx: Any, boundary: Tensor, codes: Tensor, count: Tensor, radius: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         shares = boundary.new_tensor([0.5, 0.5, 1.0])
-        count = _counts(codes)
         slopes = shares / count * shares.new_tensor([1, 1, -1])
         sums = torch.zeros_like(shares)
         gradient = torch.zeros_like(boundary)
@@ -118,17 +121,17 @@ class _AffinityLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> Any:
         (gradient,) = ctx.saved_tensors
-        return gradient * outer[0], None, None
+        return gradient * outer[0], None, None, None
 
 
 class _DisplacementLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, displacement: Tensor, codes: Tensor, radius: int
+        ctx: Any, displacement: Tensor, codes: Tensor, count: Tensor, radius: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         w = displacement.shape[-1]
         # Both coordinates count, hence twice as many numbers as pairs.
-        shares = displacement.new_tensor([0.5, 0.5, 0.0]) / _counts(codes)
+        shares = displacement.new_tensor([0.5, 0.5, 0.0]) / count
         sums = torch.zeros_like(shares)
         gradient = torch.zeros_like(displacement)
         for part in _chunks(codes):
@@ -160,7 +163,17 @@ class _DisplacementLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> Any:
         (gradient,) = ctx.saved_tensors
-        return gradient * outer[0], None, None
+        return gradient * outer[0], None, None, None
+
+
+def _affinity(boundary: Tensor, codes: Tensor, count: Tensor, radius: int) -> AffinityTerms:
+    return AffinityTerms(*_AffinityLoss.apply(boundary.float()[:, 0], codes, count, radius))
+
+
+def _displacement(
+    displacement: Tensor, codes: Tensor, count: Tensor, radius: int
+) -> DisplacementTerms:
+    return DisplacementTerms(*_DisplacementLoss.apply(displacement.float(), codes, count, radius))
 
 
 def affinity_loss(boundary: Tensor, codes: Tensor, radius: int = 10) -> AffinityTerms:
@@ -189,7 +202,7 @@ def affinity_loss(boundary: Tensor, codes: Tensor, radius: int = 10) -> Affinity
         tensor([ 0.,  1., -1.,  0.])
     """
     _check(boundary, 1, codes, radius)
-    return AffinityTerms(*_AffinityLoss.apply(boundary.float()[:, 0], codes, radius))
+    return _affinity(boundary, codes, _counts(codes), radius)
 
 
 def displacement_loss(displacement: Tensor, codes: Tensor, radius: int = 10) -> DisplacementTerms:
@@ -218,7 +231,7 @@ def displacement_loss(displacement: Tensor, codes: Tensor, radius: int = 10) -> 
         0.0
     """
     _check(displacement, 2, codes, radius)
-    return DisplacementTerms(*_DisplacementLoss.apply(displacement.float(), codes, radius))
+    return _displacement(displacement, codes, _counts(codes), radius)
 
 
 def relation_loss(
@@ -248,8 +261,11 @@ def relation_loss(
     if seeds.ndim != 3:
         raise ValueError(f"expected seeds [B,h,w], got {tuple(seeds.shape)}")
     codes = pair_labels(seeds, radius)
-    affinity = affinity_loss(boundary, codes, radius)
-    offsets = displacement_loss(displacement, codes, radius)
+    _check(boundary, 1, codes, radius)
+    _check(displacement, 2, codes, radius)
+    count = _counts(codes)
+    affinity = _affinity(boundary, codes, count, radius)
+    offsets = _displacement(displacement, codes, count, radius)
     return RelationTerms(0.5 * affinity.loss + 0.5 * offsets.loss, affinity, offsets)
 
 

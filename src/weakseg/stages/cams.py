@@ -44,7 +44,7 @@ def cams(context: StageContext) -> Mapping[str, object]:
     )
     accelerator = accelerator_for(config.device, config.precision)
     network = load_network(context).to(accelerator.device)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last)
 
     def forward(images: Tensor) -> list[Tensor]:
         with accelerator.autocast():
@@ -53,10 +53,8 @@ def cams(context: StageContext) -> Mapping[str, object]:
     total, done = len(context.catalog), len(context.catalog) - len(pending)
     with context.track("cams", total, done=done) as advance:
         for indices, images in zip(batches, loader, strict=True):
-            images = images.to(accelerator.device).float() / 255
-            maps = multi_scale_cams(
-                forward, images.contiguous(memory_format=torch.channels_last), settings
-            )
+            pixels = images.to(accelerator.device, memory_format=torch.channels_last).float() / 255
+            maps = multi_scale_cams(forward, pixels, settings)
             for place, index in enumerate(indices):
                 sample = pending[index]
                 classes = sorted(sample.tags)

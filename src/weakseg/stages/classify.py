@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from weakseg.data.datasets import ShuffledBatches, TaggedViews
 from weakseg.models.amr import AMR
 from weakseg.rundir import StageContext
-from weakseg.training.fit import CHECKPOINT, FitSettings, fit
+from weakseg.training.fit import CHECKPOINT, FitSettings, fit, steps_done
 from weakseg.training.tasks import TagTask
 from weakseg.types import RunError
 
@@ -38,7 +38,8 @@ def classify(context: StageContext) -> Mapping[str, object]:
         num_workers=workers,
         prefetch_factor=4 if workers else None,
     )
-    with context.track("classify", len(batches) // config.fit.accumulate, unit="steps") as advance:
+    steps, done = len(batches) // config.fit.accumulate, steps_done(context.dir.path)
+    with context.track("classify", steps, done=done, unit="steps") as advance:
         summary = fit(
             task,
             loader,

@@ -96,7 +96,9 @@ def accelerator_for(device: Device, precision: Precision, accumulate: int = 1) -
     """
     if precision == "auto":
         fit_for_bf16 = (
-            device in ("auto", "cuda") and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+            device in ("auto", "cuda")
+            and torch.cuda.is_available()
+            and torch.cuda.is_bf16_supported()
         )
         precision = "bf16" if fit_for_bf16 else "fp32"
     return Accelerator(
@@ -146,7 +148,7 @@ def fit(
         device: Where to compute.
         precision: In what.
         seed: Of what is random inside the network.
-        advance: Called after each step with the number of steps done and what to show.
+        advance: Called after each step with 1 and what to show.
 
     Returns:
         Steps, last loss and speed.
@@ -160,13 +162,11 @@ def fit(
         _decayed(groups, settings), lr=settings.lr, momentum=settings.momentum
     )
     if accelerator.device.type in ("cpu", "cuda"):
-        task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        task.to(memory_format=torch.channels_last)
     wrapped, fast, loader = accelerator.prepare(task, optimizer, loader)
     steps = len(loader) // settings.accumulate
     done = _resume(folder, task, optimizer, accelerator)
     log = _Log(folder / LOG, done, accelerator.is_main_process)
-    if advance is not None and done:
-        advance(done)
     pieces = accelerator.skip_first_batches(loader, done * settings.accumulate)
     start = saved = time.monotonic()
     recent: deque[float] = deque(log.losses(20), maxlen=20)
@@ -238,26 +238,46 @@ def _save(folder: Path, step: int, task: nn.Module, optimizer: torch.optim.Optim
     part.replace(folder / CHECKPOINT)
 
 
+def steps_done(folder: Path) -> int:
+    """How many steps the checkpoint in a folder holds; 0 if there is none.
+
+    Raises:
+        RunError: The checkpoint is damaged.
+    """
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(json.loads(file.metadata()["state"])["step"])
+    except Exception as error:
+        raise _cannot_resume(path, error) from error
+
+
+def _cannot_resume(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{path} cannot be resumed from ({type(error).__name__}: {str(error)[:120]}); "
+        "remove it to train from the start"
+    )
+
+
 def _resume(
     folder: Path, task: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator
 ) -> int:
     """Load the checkpoint, if there is one, and return the number of steps done."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / CHECKPOINT
-    if not path.is_file():
+    step = steps_done(folder)
+    if not step:
         return 0
+    path = folder / CHECKPOINT
     try:
         with safe_open(path, framework="pt", device=str(accelerator.device)) as file:
-            step = int(json.loads(file.metadata()["state"])["step"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         task.load_state_dict(
             {n.removeprefix("task."): v for n, v in tensors.items() if n.startswith("task.")}
         )
     except Exception as error:
-        raise RunError(
-            f"{path} cannot be resumed from ({type(error).__name__}: {str(error)[:120]}); "
-            "remove it to train from the start"
-        ) from error
+        raise _cannot_resume(path, error) from error
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
@@ -303,4 +323,3 @@ class _Log:
             with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(self.pending)
         self.pending = []
-

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from weakseg.models.amr import AMR, AttentionModulation
+from weakseg.models.amr import AMR, AttentionModulation, Branch
 from weakseg.ops.losses import Maps, cross_pseudo_supervision, tag_loss
 
 
@@ -80,7 +80,9 @@ class TagTask(nn.Module):
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """Parameters that learn, with `lr_scale`, the multiple of the learning rate."""
-        new, old, compensation = [], [], []
+        new: list[nn.Parameter] = []
+        old: list[nn.Parameter] = []
+        compensation: list[nn.Parameter] = []
         for name, module in self._branches():
             fresh = {id(p) for p in module.head.parameters()}
             for part in module.modules():
@@ -101,8 +103,7 @@ class TagTask(nn.Module):
             groups.append({"params": compensation, "lr_scale": self.settings.compensation_lr})
         return groups
 
-    def _branches(self) -> Iterator[tuple[str, nn.Module]]:
+    def _branches(self) -> Iterator[tuple[str, Branch]]:
         yield "spotlight", self.model.spotlight
         if self.model.compensation is not None:
             yield "compensation", self.model.compensation
-
