@@ -7,8 +7,10 @@ Each imports what it needs when it is called, so that `check` does not wait for 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -248,10 +250,29 @@ def evaluate(
     return evaluate_masks(predicted, truth, ids=ids, classes=classes, console=console)
 
 
+@dataclass(frozen=True)
+class DemoSummary:
+    """What became of the demo.
+
+    Attributes:
+        plain: The run of a plain CAM network.
+        amr: The run of AMR.
+        picture: A sheet of photographs with maps, masks and truth.
+        seconds: How long all of it took.
+    """
+
+    plain: PipelineSummary
+    amr: PipelineSummary
+    picture: Path
+    seconds: float
+
+
 def demo(
-    out: Path | str, *, count: int = 240, seed: int = 0, console: Console | None = None
-) -> PipelineSummary:
-    """Draws a small data set in `out/data` and runs on it in `out/run`.
+    out: Path | str, *, count: int = 160, seed: int = 0, console: Console | None = None
+) -> DemoSummary:
+    """Draws a small data set in `out/data` and runs a plain CAM network and AMR on it.
+
+    The runs are `out/plain` and `out/amr`; `out/demo.png` shows some of what they found.
 
     Args:
         out: A folder; a demo that was interrupted there goes on.
@@ -260,7 +281,7 @@ def demo(
         console: Where to print; standard output if None.
 
     Returns:
-        What became of each stage, and the scores.
+        Both runs with their scores.
 
     Raises:
         RunError: The folder holds a demo of another count or seed, or other data.
@@ -270,6 +291,7 @@ def demo(
     from weakseg.data.demo import write_demo
     from weakseg.stagedir import write_atomic
 
+    begun = time.monotonic()
     folder, console = Path(out), console or Console()
     mark, wanted = folder / "demo.json", {"count": count, "seed": seed}
     data = folder / "data"
@@ -284,7 +306,44 @@ def demo(
         write_atomic(mark, json.dumps(wanted).encode())
         with _counted(console, "draw") as progress:
             write_demo(data, count=count, seed=seed, progress=progress)
-    return run(data, folder / "run", preset="demo", console=console)
+    one_branch = ["amr.compensation=false"]
+    console.print("plain CAM network:")
+    plain = run(data, folder / "plain", preset="demo", overrides=one_branch, console=console)
+    console.print("AMR:")
+    amr = run(data, folder / "amr", preset="demo", console=console)
+    picture = folder / "demo.png"
+    write_atomic(picture, _demo_picture(plain.run, amr.run))
+    return DemoSummary(plain, amr, picture, time.monotonic() - begun)
+
+
+def _demo_picture(plain: Path, amr: Path, rows: int = 6) -> bytes:
+    from weakseg.data.images import read_image, read_mask
+    from weakseg.data.masks import overlay
+    from weakseg.data.sheet import heat, sheet
+    from weakseg.ops.cam import weighted_cam
+    from weakseg.rundir import RunDir
+    from weakseg.stages.cams import load_cams
+
+    catalog = RunDir(amr).load_catalog()
+    tagged = [sample for sample in catalog if sample.tags and sample.mask]
+    pictures = []
+    for sample in tagged[:: max(1, len(tagged) // rows)][:rows]:
+        assert sample.mask is not None
+        image = read_image(sample.image)
+        before, after = load_cams(plain, sample.id), load_cams(amr, sample.id)
+        weighted = weighted_cam(after["spotlight"], after["compensation"], 0.5)
+        pictures.append(
+            [
+                image,
+                heat(image, before["spotlight"].amax(dim=0)),
+                heat(image, after["compensation"].amax(dim=0)),
+                heat(image, weighted.amax(dim=0)),
+                overlay(image, read_mask(amr / "masks" / f"{sample.id}.png")),
+                overlay(image, read_mask(sample.mask)),
+            ]
+        )
+    titles = ["photo", "plain CAM", "compensation", "weighted CAM", "mask", "truth"]
+    return sheet(titles, pictures)
 
 
 @contextmanager

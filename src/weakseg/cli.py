@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("weakseg-demo"), metavar="DIR", help="default: %(default)s"
     )
     demo.add_argument(
-        "--count", type=_count, default=240, metavar="N", help="images; default: %(default)s"
+        "--count", type=_count, default=160, metavar="N", help="images; default: %(default)s"
     )
     demo.add_argument(
         "--seed", type=_seed, default=0, metavar="N", help="of the drawing; default: %(default)s"
@@ -201,7 +201,7 @@ def _demo(options: argparse.Namespace) -> int:
 
     console = _console()
     summary = api.demo(options.out, count=options.count, seed=options.seed, console=console)
-    display.show_summary(summary, console)
+    display.show_demo(summary, console)
     return 0
 
 

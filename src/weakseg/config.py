@@ -76,7 +76,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
     "fast": {
         "fit": {"epochs": 4},
         "augment": {"crop": 224, "long_side": [224, 384]},
-        "cams": {"scales": [0.5, 1.0, 1.5]},
+        "cams": {"long_side": 400, "scales": [0.5, 1.0, 1.5]},
     },
     "standard": {
         "fit": {"epochs": 6, "accumulate": 2},

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from weakseg.api import DemoSummary
     from weakseg.data.check import CheckReport
     from weakseg.data.faults import Fault
     from weakseg.data.fingerprint import Fingerprint, Spread
@@ -121,6 +122,23 @@ def show_summary(summary: PipelineSummary, console: Console) -> None:
     names = {stage.name for stage in summary.stages}
     what = "masks" if "masks" in names else summary.stages[-1].name
     _line(console, f"{what}: {summary.run / what}")
+
+
+def show_demo(demo: DemoSummary, console: Console) -> None:
+    """Prints the plain CAM network's scores beside AMR's, and where to look."""
+    table = Table(title="mIoU in percent, all images of the demo", title_justify="left")
+    table.add_column("")
+    for heading in ("oracle", "blind"):
+        table.add_column(heading, justify="right")
+    for label, summary in (("plain CAM", demo.plain), ("AMR", demo.amr)):
+        for name, kinds in (summary.metrics.get("maps") or {}).items():
+            table.add_row(
+                label if label == "plain CAM" else f"{label}, {name}",
+                *(_percent((kinds.get(k) or {}).get("mean_iou")) for k in ("oracle", "blind")),
+            )
+    console.print(table)
+    _line(console, f"{demo.seconds:.0f} s in all; pictures to look at: {demo.picture}")
+    _line(console, f"masks: {demo.amr.run / 'masks'}")
 
 
 def _show_scores(metrics: Mapping[str, Any], console: Console) -> None:

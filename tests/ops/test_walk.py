@@ -111,6 +111,33 @@ def test_walls_stop_the_walk():
     assert walked[0, :, 10:].abs().max() == 0
 
 
+def flushes():
+    return bool(torch.tensor(1e-40) * 1 == 0)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_denormals_are_left_as_found(before):
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush denormals")
+    try:
+        torch.set_flush_denormal(before)
+        random_walk(*scene(1, 8, 8, seed=0))
+        assert flushes() == before
+        with pytest.raises(ValueError, match="at least 2"):
+            random_walk(*scene(1, 8, 8, seed=0), radius=0)
+        assert flushes() == before
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_firm_boundaries_are_walked_right():
+    cams = torch.zeros(1, 10, 30)
+    cams[0, 3:6, 2:6] = 1
+    boundary = (torch.arange(30) % 5 == 0).float().expand(10, 30) * 0.9999
+    expected = dense_walk(cams, boundary, 5, 10, 64)
+    assert (random_walk(cams, boundary, steps=64) - expected).abs().max() < 1e-4
+
+
 def test_long_walk_becomes_the_weighted_mean_of_a_component():
     cams, boundary = (
         torch.rand(1, 6, 7, generator=torch.Generator().manual_seed(2)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -72,11 +73,11 @@ def cams(context: StageContext) -> Mapping[str, object]:
     return {"images": total, "maps": sum(len(sample.tags) for sample in context.catalog)}
 
 
-def load_cams(context: StageContext, sample_id: str) -> dict[str, Tensor]:
+def load_cams(run: Path, sample_id: str) -> dict[str, Tensor]:
     """The maps of an image.
 
     Args:
-        context: Of any stage after `cams`.
+        run: The run's folder, its stage `cams` finished.
         sample_id: The image.
 
     Returns:
@@ -87,7 +88,7 @@ def load_cams(context: StageContext, sample_id: str) -> dict[str, Tensor]:
     Raises:
         RunError: The file is missing or damaged.
     """
-    path = context.run.path / "cams" / f"{sample_id}.npz"
+    path = run / "cams" / f"{sample_id}.npz"
     try:
         with np.load(path) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}

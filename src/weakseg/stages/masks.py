@@ -23,7 +23,7 @@ def masks(context: StageContext) -> Mapping[str, object]:
     with context.track("thresholds", len(catalog)) as advance:
         pooled: dict[str, Tensor] = {}
         for sample in catalog:
-            for kind, maps in map_kinds(context, load_cams(context, sample.id)).items():
+            for kind, maps in map_kinds(context, load_cams(context.run.path, sample.id)).items():
                 before = pooled.get(kind, torch.zeros(BINS, dtype=torch.float64))
                 pooled[kind] = before + score_histogram(maps)
             advance()
@@ -41,7 +41,7 @@ def masks(context: StageContext) -> Mapping[str, object]:
     without: list[str] = []
     with context.track("masks", len(catalog)) as advance:
         for sample in catalog:
-            kept = load_cams(context, sample.id)
+            kept = load_cams(context.run.path, sample.id)
             height, width = kept["size"].tolist()
             maps = map_kinds(context, kept)[kind]
             labels = label_map(maps, kept["classes"], thresholds[kind], (height, width))

@@ -1,0 +1,30 @@
+# The targets that CI, pre-commit and people call. `python3 bootstrap.py test` comes first: it makes .venv.
+BIN := .venv/bin
+
+.PHONY: setup test lint format types imports check bench
+
+setup test:
+	python3 bootstrap.py test
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format:
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types:
+	$(BIN)/mypy
+
+imports:
+	$(BIN)/lint-imports
+
+check: test lint types imports
+
+bench:
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/cams.py
+	$(BIN)/python benchmarks/crf.py
+	$(BIN)/python benchmarks/walk.py
+	$(BIN)/python benchmarks/voc_animals.py

@@ -1,0 +1,178 @@
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from weakseg.data.datasets import ShuffledBatches
+from weakseg.training.fit import CHECKPOINT, LOG, FitSettings, fit, schedule, steps_done
+from weakseg.types import RunError
+
+SETTINGS = FitSettings(
+    epochs=3, batch_size=4, lr=0.1, warmup=0.2, workers=0, checkpoint_seconds=0.0
+)
+
+
+class Points(Dataset):
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, key):
+        epoch, index = key
+        generator = torch.Generator().manual_seed(epoch * 100 + index)
+        x = torch.randn(3, generator=generator)
+        return x, x.sum()[None]
+
+
+class Line(nn.Module):
+    def __init__(self, interrupt_at=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(3, 1)
+        self.drop = nn.Dropout(0.3)
+        self.calls, self.interrupt_at = 0, interrupt_at
+
+    def forward(self, batch):
+        x, y = batch
+        if self.calls == self.interrupt_at:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return {"loss": (self.layer(self.drop(x)) - y).square().mean(), "size": x.norm().detach()}
+
+    def parameter_groups(self):
+        return [
+            {"params": [self.layer.weight], "lr_scale": 1.0},
+            {"params": [self.layer.bias], "lr_scale": 10.0},
+        ]
+
+
+class Steady(Line):
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Identity()
+
+
+def loader(settings=SETTINGS, seed=0):
+    piece = settings.batch_size // settings.accumulate
+    return DataLoader(Points(), batch_sampler=ShuffledBatches(10, piece, settings.epochs, seed))
+
+
+def train(task, folder, settings=SETTINGS):
+    return fit(task, loader(settings), settings, folder=folder, device="cpu", seed=5)
+
+
+def log_of(folder):
+    lines = (folder / LOG).read_text().splitlines()
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines
+    ]
+
+
+@pytest.mark.parametrize("at", [1, 4, 8])
+def test_resuming_gives_what_not_interrupting_gives(tmp_path, at):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    whole = Line()
+    train(whole, straight)
+    with pytest.raises(KeyboardInterrupt):
+        train(Line(interrupt_at=at), broken)
+    assert steps_done(broken) == at
+    resumed = Line()
+    torch.nn.init.zeros_(resumed.layer.weight)
+    summary = train(resumed, broken)
+    assert summary.resumed_at == at
+    assert summary.steps == 9
+    assert resumed.calls == 9 - at
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert log_of(straight) == log_of(broken)
+    assert [line["step"] for line in log_of(broken)] == list(range(1, 10))
+
+
+def test_a_finished_training_does_nothing_more(tmp_path):
+    train(Line(), tmp_path)
+    again = Line()
+    assert train(again, tmp_path).steps == 9
+    assert again.calls == 0
+
+
+def test_pieces_of_a_batch_add_up_to_it(tmp_path):
+    # 8 items a batch, so that both ways see the same items in a batch.
+    whole = SETTINGS.model_copy(update={"batch_size": 10})
+    pieces = whole.model_copy(update={"accumulate": 2})
+    one, two = Steady(), Steady()
+    train(one, tmp_path / "one", whole)
+    train(two, tmp_path / "two", pieces)
+    assert two.calls == 2 * one.calls
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_learning_rates_follow_the_schedule_and_the_groups(tmp_path):
+    train(Line(), tmp_path)
+    for line in log_of(tmp_path):
+        factor = schedule(line["step"] - 1, 9, power=0.9, warmup=0.2)
+        assert line["lr"] == pytest.approx(0.1 * factor)
+
+
+def test_schedule_rises_then_decays():
+    values = [schedule(step, 100, power=0.9, warmup=0.1) for step in range(100)]
+    assert values[:10] == sorted(values[:10])
+    assert values[10:] == sorted(values[10:], reverse=True)
+    assert values[50] == pytest.approx(0.5**0.9)
+    assert 0 < values[0] < 0.2
+    assert schedule(0, 10, power=0.9, warmup=0) == 1
+
+
+def test_only_weights_decay(tmp_path):
+    class Frozen(Line):
+        def forward(self, batch):
+            return {"loss": (self.layer.weight.sum() + self.layer.bias.sum()) * 0.0}
+
+    task = Frozen()
+    before = [p.detach().clone() for p in task.parameters()]
+    train(task, tmp_path, SETTINGS.model_copy(update={"weight_decay": 0.1}))
+    assert (task.layer.weight.abs() < before[0].abs()).all()
+    assert torch.equal(task.layer.bias, before[1])
+
+
+def test_a_loss_that_is_no_number_stops_with_a_remedy(tmp_path):
+    class Broken(Line):
+        def forward(self, batch):
+            return {"loss": self.layer.weight.sum() * math.nan}
+
+    with pytest.raises(RunError, match=r"loss is nan at step 1; lower the learning rate"):
+        train(Broken(), tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / CHECKPOINT).write_bytes(b"no tensors")
+    with pytest.raises(RunError, match="cannot be resumed from"):
+        train(Line(), tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    train(Line(), tmp_path)
+    other = Line()
+    other.layer = nn.Linear(4, 1)
+    with pytest.raises(RunError, match="remove it to train from the start"):
+        train(other, tmp_path)
+
+
+def test_checkpoints_hold_tensors_only(tmp_path):
+    train(Line(), tmp_path)
+    state = load_file(tmp_path / CHECKPOINT)
+    assert {"task.layer.weight", "task.layer.bias"} <= set(state)
+    assert any(name.startswith("optimizer.") for name in state)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_line_cut_off_by_a_crash_is_dropped(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(Line(interrupt_at=4), tmp_path)
+    with (tmp_path / LOG).open("a") as file:
+        file.write('{"step": 5, "lo')
+    train(Line(), tmp_path)
+    assert [line["step"] for line in log_of(tmp_path)] == list(range(1, 10))
