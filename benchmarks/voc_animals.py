@@ -69,7 +69,9 @@ def main():
                 f"{blind['mean_iou']:.1%} @ {blind['threshold']:.2f} | "
                 f"{100 * (best['mean_iou'] - blind['mean_iou']):.1f} |"
             )
-            classes.append(f"| {label} | " + " | ".join(f"{v:.0%}" for v in best["iou"]) + " |")
+            classes.append(
+                f"| {label} | " + " | ".join(f"{v:.0%}" for v in best["iou"].values()) + " |"
+            )
         seconds = {
             stage: json.loads((out / stage / "done.json").read_text())["seconds"]
             for stage in ("classify", "cams", "masks", "evaluate")

@@ -92,8 +92,9 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "cams": {"scales": [0.5, 1.0, 1.5, 2.0]},
     },
     "demo": {
+        "fit": {"epochs": 9, "batch_size": 8, "lr": 0.01},
         "augment": {"crop": 160, "long_side": [160, 288]},
-        "cams": {"long_side": 256, "scales": [0.5, 1.0, 1.5]},
+        "cams": {"long_side": 256, "scales": [1.0]},
     },
 }
 """What each preset changes of the defaults."""

@@ -1,6 +1,7 @@
 """The whole path on a handful of generated pictures."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_every_image_gets_a_mask_of_its_size_within_its_tags(run):
     assert len(samples) == 12
     for sample in samples:
         mask = read_mask(run.run / "masks" / f"{sample['id']}.png")
-        assert tuple(mask.shape) == image_size(sample["image"])
+        assert tuple(mask.shape) == image_size(Path(sample["image"]))
         assert set(mask.unique().tolist()) <= {0, *(classes.index(t) + 1 for t in sample["tags"])}
 
 
@@ -58,7 +59,7 @@ def test_maps_are_half_floats_at_stride_4_of_the_tags_alone(run):
                 sample["tags"], key=classes.index
             )
             height, width = file["size"]
-            assert (height, width) == image_size(sample["image"])
+            assert (height, width) == image_size(Path(sample["image"]))
             for branch in ("spotlight", "compensation"):
                 maps = file[branch]
                 assert maps.dtype == np.float16

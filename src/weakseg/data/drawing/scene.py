@@ -218,7 +218,7 @@ def draw_scene(rng: Rng, kinds: list[int]) -> Scene:
     top = max(0.0, backdrop.horizon) if backdrop.horizon > 0 else 0.3 * height
     first, last = top + 0.16 * (height - top), height * 0.97
     share = rng.uniform(0.72, 1.0) / (1, 1, 1.12, 1.3, 1.45, 1.5)[min(len(kinds), 5)]
-    near = min(0.29 * height, 0.34 * width) * share
+    near = min(0.4 * height, 0.46 * width) * share
 
     def unit(y: float) -> float:
         away = (y - top) / (height - top)
