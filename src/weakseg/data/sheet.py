@@ -63,8 +63,8 @@ def sheet(titles: Sequence[str], rows: Sequence[Sequence[Tensor]], height: int =
     left = _MARGIN
     for column, title in enumerate(titles):
         draw.text((left, 4), title, fill="black")
-        for line, row in enumerate(scaled):
-            page.paste(row[column], (left, _TITLE + line * (height + _MARGIN)))
+        for line, pictures in enumerate(scaled):
+            page.paste(pictures[column], (left, _TITLE + line * (height + _MARGIN)))
         left += widths[column] + _MARGIN
     buffer = io.BytesIO()
     page.save(buffer, "PNG", optimize=True)
