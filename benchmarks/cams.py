@@ -26,7 +26,7 @@ from weakseg.models.amr import AMR, AMRSettings
 from weakseg.ops.cam import multi_scale_cams, normalized, working_size
 
 ROOT = Path(__file__).parents[1]
-COUNT = 48
+COUNT = 32
 
 
 def ours(model, samples, settings):

@@ -58,8 +58,8 @@ def test_stages_widths_strides_and_outputs(name):
         assert feature.shape == (2, width, 96 // stride, 128 // stride)
     model = AMR(5, backbone.settings, AMRSettings()).eval()
     with torch.no_grad():
-        output = model(torch.rand(1, 3, 72, 104))
-    assert output.compensation.cams.shape == (1, 5, 5, 7)
+        output = model(torch.rand(1, 3, 96, 128))
+    assert output.compensation.cams.shape == (1, 5, 6, 8)
     assert torch.isfinite(output.compensation.cams).all()
 
 

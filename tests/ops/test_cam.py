@@ -22,20 +22,20 @@ def network(images):
 
 
 def test_maps_are_the_sum_over_scales_and_mirror_images_one_at_a_time():
-    images = torch.rand(3, 3, 40, 56)
+    images = torch.rand(3, 3, 72, 88)
     settings = CamSettings(scales=(0.5, 1.0, 1.5))
     fast = multi_scale_cams(network, images, settings)
     for branch in range(2):
         for index in range(3):
             slow = 0
             for scale in settings.scales:
-                size = (round(40 * scale), round(56 * scale))
+                size = (round(72 * scale), round(88 * scale))
                 view = functional.interpolate(
                     images[index][None], size, mode="bilinear", antialias=True
                 )
                 straight = network(view)[branch]
                 mirrored = network(view.flip(-1))[branch].flip(-1)
-                slow = slow + functional.interpolate(straight + mirrored, (10, 14), mode="bilinear")
+                slow = slow + functional.interpolate(straight + mirrored, (18, 22), mode="bilinear")
             torch.testing.assert_close(fast[branch][index], slow[0], rtol=1e-4, atol=1e-5)
 
 
@@ -65,6 +65,17 @@ def test_large_views_go_through_few_at_a_time(monkeypatch):
     monkeypatch.undo()
     whole = multi_scale_cams(network, images, CamSettings(scales=(1.0,)))
     torch.testing.assert_close(pieces[0], whole[0])
+
+
+def test_no_view_is_smaller_than_a_cell_of_the_coarsest_grid():
+    sizes = []
+
+    def forward(views):
+        sizes.append(tuple(views.shape[-2:]))
+        return network(views)
+
+    multi_scale_cams(forward, torch.rand(1, 3, 8, 100), CamSettings(scales=(0.5,)))
+    assert sizes == [(32, 50)]
 
 
 def test_a_batch_without_its_dimension_is_refused():

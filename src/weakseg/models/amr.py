@@ -248,7 +248,8 @@ class AMR(nn.Module):
             images: RGB images [B,3,H,W] in 0..1, or uint8 in 0..255.
 
         Returns:
-            Logits [B,K] and maps [B,K,h,w] of each branch, h = ⌈H / output stride⌉.
+            Logits [B,K] and maps [B,K,h,w] of each branch; h is H / output stride, rounded up,
+            or down by networks that cut their input into patches (ConvNeXt).
         """
         shared = self.encode(images)
         compensation = self.compensation(shared) if self.compensation is not None else None

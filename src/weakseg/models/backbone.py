@@ -264,17 +264,27 @@ def _load_weights(model: nn.Module, settings: BackboneSettings) -> None:
     else:
         state = _file_state(Path(weights))
     own = model.state_dict()
+    own, state = (_trunk(model, tensors) for tensors in (model.state_dict(), state))
     # By name where the names agree; a file of another naming maps in order, shape by shape.
-    if not set(own) <= set(state):
-        own = {key: value for key, value in own.items() if not key.endswith("num_batches_tracked")}
-        values = [v for key, v in state.items() if not key.endswith("num_batches_tracked")]
-        if [tuple(v.shape) for v in own.values()] != [tuple(v.shape) for v in values]:
-            raise WeightsError(
-                f"backbone.weights: the state in {weights!r} ({len(values)} tensors) does not fit "
-                f"{name} ({len(own)} tensors); name the model that it was saved from"
-            )
-        state = dict(zip(own, values, strict=True))
-    model.load_state_dict({key: state[key] for key in own}, strict=False)
+    if set(own) == set(state):
+        state = {key: state[key] for key in own}
+    if [v.shape for v in own.values()] != [v.shape for v in state.values()]:
+        raise WeightsError(
+            f"backbone.weights: the state in {weights!r} ({len(state)} tensors) does not fit "
+            f"{name} ({len(own)} tensors); name the model that it was saved from"
+        )
+    model.load_state_dict(dict(zip(own, state.values(), strict=True)), strict=False)
+
+
+def _trunk(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state without counters and without the classifier, whose classes may be others."""
+    named = model.pretrained_cfg.get("classifier")
+    heads = ("classifier.", "fc.", "head.fc.", "_fc.", f"{named}.")
+    return {
+        key: value
+        for key, value in state.items()
+        if not key.endswith("num_batches_tracked") and not key.startswith(heads)
+    }
 
 
 def _hub_state(name: str) -> dict[str, Tensor]:

@@ -13,6 +13,9 @@ from torch.nn import functional
 STRIDE = 4
 """Pixels of the resized image per cell of the grid on which maps are kept."""
 
+_LEAST = 32
+"""Least side of what a network sees, in pixels: one cell of the coarsest grid."""
+
 _FORWARD_PIXELS = 1_000_000
 """Most pixels that go through the network at once; a larger image goes alone."""
 
@@ -91,7 +94,9 @@ def multi_scale_cams(forward: Forward, images: Tensor, settings: CamSettings) ->
     size = grid_size(height, width)
     sums: list[Tensor] = []
     for scale in settings.scales:
-        scaled = _resized(images, (max(8, round(height * scale)), max(8, round(width * scale))))
+        scaled = _resized(
+            images, (max(_LEAST, round(height * scale)), max(_LEAST, round(width * scale)))
+        )
         views = torch.cat([scaled, scaled.flip(-1)]) if settings.mirror else scaled
         if images.is_contiguous(memory_format=torch.channels_last):
             views = views.contiguous(memory_format=torch.channels_last)
