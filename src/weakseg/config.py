@@ -85,7 +85,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
     },
     "paper": {
         "backbone": {"name": "resnet50", "weights": "timm"},
-        "amr": {"placement": "block", "amplitude": "density"},
+        "amr": {"shared_stages": 1, "placement": "block", "amplitude": "density"},
         "task": {"cps_maps": "raw", "compensation_lr": 10.0},
         "fit": {"epochs": 8, "lr": 0.01, "warmup": 0.0},
         "augment": {"crop": 512, "long_side": [320, 640]},

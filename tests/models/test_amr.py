@@ -9,6 +9,7 @@ from timm.models.resnet import Bottleneck
 from weakseg.models.amr import AMR, AMRSettings, AttentionModulation
 from weakseg.models.backbone import BackboneSettings
 from weakseg.models.folding import NormedConv2d
+from weakseg.training.tasks import TagTask, TagTaskSettings
 
 GOLDEN = Path(os.environ.get("WEAKSEG_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
 KEYS = {
@@ -92,7 +93,7 @@ def test_modulation_fits_the_attention_slot_of_timm():
 
 def test_block_placement_is_the_attention_slot():
     backbone = BackboneSettings(name="resnet50", weights="none", output_stride=32)
-    model = AMR(2, backbone, AMRSettings(placement="block"))
+    model = AMR(2, backbone, AMRSettings(placement="block", shared_stages=1))
     blocks = [m for m in model.compensation.modules() if isinstance(m, Bottleneck)]
     assert len(blocks) == 4 + 6 + 3
     assert all(isinstance(block.drop_path, AttentionModulation) for block in blocks)
@@ -118,16 +119,31 @@ def model(request):
     return model
 
 
-def test_branches_share_stem_and_first_stage_and_nothing_else(model):
+def test_shared_stages_are_computed_once_and_nothing_else_is_shared(model):
     spotlight = {id(p) for p in model.spotlight.parameters()}
     compensation = {id(p) for p in model.compensation.parameters()}
     assert not spotlight & compensation
-    assert not any(p.requires_grad for p in model.shared.parameters())
+    assert not any(p.requires_grad for p in model.frozen.parameters())
+    assert all(p.requires_grad for p in model.shared.parameters() if p.ndim == 4)
     calls = []
-    hook = model.shared.register_forward_hook(lambda *_: calls.append(1))
+    parts = (model.frozen, model.shared)
+    hooks = [part.register_forward_hook(lambda part, *_: calls.append(part)) for part in parts]
     model(torch.rand(1, 3, 64, 64))
-    hook.remove()
-    assert calls == [1]
+    for hook in hooks:
+        hook.remove()
+    assert calls == [*parts]
+
+
+@pytest.mark.parametrize(("frozen", "shared"), [(0, 0), (1, 0), (1, 1), (1, 2), (2, 1), (0, 3)])
+def test_frozen_stages_are_shared_in_any_case(frozen, shared):
+    backbone = BackboneSettings(name="resnet18", weights="none", freeze_stages=frozen)
+    model = AMR(3, backbone, AMRSettings(shared_stages=shared))
+    assert len(model.frozen) == 1 + frozen
+    assert len(model.shared) == max(frozen, shared) - frozen
+    assert len(model.compensation.modulation) == 4 - max(frozen, shared)
+    groups = [g["params"] for g in TagTask(model, TagTaskSettings()).parameter_groups()]
+    learning = [id(p) for p in model.parameters() if p.requires_grad]
+    assert sorted(id(p) for group in groups for p in group) == sorted(learning)
 
 
 def test_every_trainable_parameter_receives_gradient(model):

@@ -23,9 +23,12 @@ class AMRSettings(BaseModel):
     Attributes:
         compensation: Whether there is a compensation branch; without it the network is a plain
             CAM network.
-        placement: Where the attention modulation modules stand: `stage`, between the stages that
-            are trained (the paper's figure), or `block`, on the residual branch of every block
-            before the addition (the released code).
+        shared_stages: How many stages both branches share, counted from the stem; frozen stages
+            are shared in any case. What is shared is computed once; the branches' own stages are
+            modulated.
+        placement: Where the attention modulation modules stand: `stage`, before each stage of the
+            branch (the paper's figure), or `block`, on the residual branch of every block before
+            the addition (the released code).
         amplitude: Height of the Gaussian, see `AttentionModulation`.
         statistics: Over what its mean and deviation are taken, see `AttentionModulation`.
         reduction: By how much the channel module's hidden layer is narrower than its input.
@@ -34,6 +37,7 @@ class AMRSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     compensation: bool = Field(True, description="whether there is a compensation branch")
+    shared_stages: int = Field(2, ge=0, le=3, description="stages that both branches share")
     placement: Placement = Field("stage", description="stage or block")
     amplitude: Amplitude = Field("mean", description="density, unit or mean")
     statistics: Statistics = Field("per_sample", description="per_sample or per_batch")
@@ -146,7 +150,7 @@ class AttentionModulation(nn.Module):
 
 
 class Branch(nn.Module):
-    """The stages of a backbone that are trained, with or without modulation, and the CAM head.
+    """The stages of a backbone that a branch has for itself, modulated or not, and the CAM head.
 
     Args:
         stages: The stages after the shared part; taken over, not copied.
@@ -194,9 +198,9 @@ class Branch(nn.Module):
 class AMR(nn.Module):
     """Spotlight and compensation branch on one backbone.
 
-    The stem and the frozen stages are shared and computed once, without gradient; each branch has
-    its own copy of the other stages and its own head. Activation Modulation and Recalibration
-    (AAAI 2022), figure 2.
+    The stem and the first stages are shared and computed once, the frozen ones of them without
+    gradient; each branch has its own copy of the other stages and its own head. Activation
+    Modulation and Recalibration (AAAI 2022), figure 2.
 
     Args:
         classes: K, number of classes.
@@ -227,10 +231,12 @@ class AMR(nn.Module):
         backbone = backbone or BackboneSettings()
         settings = settings or AMRSettings()
         network = Backbone(backbone, load=load)
-        split = backbone.freeze_stages
+        frozen = backbone.freeze_stages
+        split = max(frozen, settings.shared_stages)
         self.settings, self.backbone_settings, self.classes = settings, backbone, classes
         self.widths, self.strides = network.widths, network.strides
-        self.shared = nn.Sequential(network.stem, *network.stages[:split])
+        self.frozen = nn.Sequential(network.stem, *network.stages[:frozen])
+        self.shared = nn.Sequential(*network.stages[frozen:split])
         stages, widths = network.stages[split:], network.widths[split:]
         self.spotlight = Branch(stages, widths, classes)
         self.compensation: Branch | None = None
@@ -255,20 +261,22 @@ class AMR(nn.Module):
         compensation = self.compensation(shared) if self.compensation is not None else None
         return AMROutput(self.spotlight(shared), compensation)
 
-    @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """The shared features [B,C,h,w] of images [B,3,H,W] (0..1, or uint8), without gradient."""
+        """The shared features [B,C,h,w] of images [B,3,H,W] (0..1, or uint8)."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"expected images [B,3,H,W], got {tuple(images.shape)}")
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
-        x: Tensor = self.shared((images - self.mean) / self.std)
-        return x
+        with torch.no_grad():
+            x = self.frozen((images - self.mean) / self.std)
+        shared: Tensor = self.shared(x)
+        return shared
 
     def train(self, mode: bool = True) -> AMR:
         """As `nn.Module.train`, but frozen norms and frozen parts stay in eval mode."""
         super().train(mode)
-        keep_frozen(self.shared, norms=True)
+        keep_frozen(self.frozen, norms=True)
+        keep_frozen(self.shared, norms=self.backbone_settings.freeze_norms)
         branches = [self.spotlight, *([self.compensation] if self.compensation else [])]
         for branch in branches:
             keep_frozen(branch.stages, norms=self.backbone_settings.freeze_norms)

@@ -12,6 +12,7 @@ import timm
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from weakseg.models.folding import folded
@@ -36,7 +37,7 @@ class BackboneSettings(BaseModel):
             (`.safetensors`, or `.pth` holding tensors only).
         output_stride: Pixels of the image per cell of the last feature grid.
         freeze_stages: How many stages stay as they are, counted from the stem; 0 freezes the stem
-            alone, 1 the stem and the first stage (whose output both branches of AMR share).
+            alone, 1 the stem and the first stage.
         freeze_norms: Whether batch norms keep their pretrained statistics while training.
     """
 
@@ -248,6 +249,8 @@ def _dilate(stage: nn.Module, entry: int, after: int) -> None:
             even = any(size % 2 == 0 for size in part.kernel_size)
             around = tuple(spread * (size - 1) // 2 for size in part.kernel_size)
             part.padding = "same" if even else around
+            if isinstance(part, Conv2dSame):
+                part.__class__ = nn.Conv2d  # without stride, TensorFlow's padding is even, too
         part.dilation = (spread, spread)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from weakseg.models.depthwise import depthwise_conv2d
 
 
 class NormedConv2d(nn.Module):
@@ -43,12 +45,26 @@ class NormedConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normed features [B,C,h,w]."""
         scale = self.gamma * self.inverse
-        folded = {
-            "weight": self.convolution.weight * scale[:, None, None, None],
-            "bias": self.beta + scale * self.offset,
-        }
-        y: Tensor = functional_call(self.convolution, folded, (x,))
+        weight = self.convolution.weight * scale[:, None, None, None]
+        bias = self.beta + scale * self.offset
+        if self.depthwise:
+            padding, (dilation, _) = self.convolution.padding, self.convolution.dilation
+            return depthwise_conv2d(x, weight, bias, cast("tuple[int, int]", padding), dilation)
+        y: Tensor = functional_call(self.convolution, {"weight": weight, "bias": bias}, (x,))
         return y
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether `depthwise_conv2d` computes the convolution."""
+        own = self.convolution
+        return (
+            type(own) is nn.Conv2d
+            and own.groups == own.in_channels == own.out_channels
+            and own.stride == (1, 1)
+            and own.dilation[0] == own.dilation[1]
+            and own.padding_mode == "zeros"
+            and not isinstance(own.padding, str)
+        )
 
 
 class _ClampInPlace(torch.autograd.Function):

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from weakseg.training.memory import kept_memory
 from weakseg.types import RunError
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -123,6 +124,7 @@ def schedule(step: int, steps: int, *, power: float, warmup: float) -> float:
     return float((1 - step / steps) ** power)
 
 
+@kept_memory()
 def fit(
     task: nn.Module,
     loader: DataLoader[Any],

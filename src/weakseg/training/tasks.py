@@ -81,7 +81,7 @@ class TagTask(nn.Module):
     def parameter_groups(self) -> list[dict[str, object]]:
         """Parameters that learn, with `lr_scale`, the multiple of the learning rate."""
         new: list[nn.Parameter] = []
-        old: list[nn.Parameter] = []
+        old = [p for p in self.model.shared.parameters() if p.requires_grad]
         compensation: list[nn.Parameter] = []
         for name, module in self._branches():
             fresh = {id(p) for p in module.head.parameters()}
