@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from weakseg.api import check, evaluate, run
+    from weakseg.api import check, evaluate, export, run
     from weakseg.data.source import open_catalog
     from weakseg.models.amr import AMR, AttentionModulation
     from weakseg.ops.crf import dense_crf
@@ -31,6 +31,7 @@ __all__ = [
     "check",
     "dense_crf",
     "evaluate",
+    "export",
     "open_catalog",
     "random_walk",
     "run",
@@ -46,6 +47,7 @@ _HOMES = {
     "check": "weakseg.api",
     "dense_crf": "weakseg.ops.crf",
     "evaluate": "weakseg.api",
+    "export": "weakseg.api",
     "open_catalog": "weakseg.data.source",
     "random_walk": "weakseg.ops.walk",
     "run": "weakseg.api",

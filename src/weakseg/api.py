@@ -1,4 +1,4 @@
-"""The commands as functions: `weakseg.run`, `weakseg.check`, `weakseg.evaluate`, and the demo.
+"""The commands as functions: `weakseg.run`, `check`, `evaluate`, `export`, and the demo.
 
 Each imports what it needs when it is called, so that `check` does not wait for torch.
 """
@@ -19,6 +19,7 @@ from weakseg.types import Catalog, DataError, RunError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from weakseg.apps.export import ExportSummary
     from weakseg.config import RunConfig
     from weakseg.data.check import CheckReport
     from weakseg.data.source import Source
@@ -248,6 +249,58 @@ def evaluate(
             raise DataError(str(faults[0]))
         classes = [name for _, name in entries]
     return evaluate_masks(predicted, truth, ids=ids, classes=classes, console=console)
+
+
+def export(
+    run: Path | str,
+    to: str,
+    out: Path | str,
+    *,
+    masks: Path | str | None = None,
+    image_root: str | None = None,
+    console: Console | None = None,
+) -> ExportSummary:
+    """Writes a finished run in another tool's format.
+
+    Args:
+        run: The run's folder.
+        to: `onnx` (the model), `coco` (one JSON), `label-studio` (tasks with brush masks), `cvat`
+            (CVAT for images 1.1) or `voc` (a devkit). All but `onnx` and `voc` give each mask with
+            its confidence.
+        out: The file (`onnx`, `coco`) or folder (the others) to write. It must not be there yet;
+            if anything goes wrong, it is not there afterwards either.
+        masks: Another folder of masks of the run's images, `<id>.png`, exported without
+            confidences; None: the run's own.
+        image_root: For `label-studio`: what stands before each image's path, as
+            `https://host/photos/`; None: `/data/local-files/?d=` and the image folder's name.
+        console: Where to show how far it is; nowhere if None.
+
+    Returns:
+        What was written.
+
+    Raises:
+        RunError: The format is unknown, the run is not finished, or `out` is there already or
+            cannot be written.
+        DataError: A mask is missing or does not fit its image or the classes.
+
+    Example:
+        >>> import weakseg
+        >>> weakseg.export("runs/photos", "coco", "photos/instances.json")  # doctest: +SKIP
+        ExportSummary(path=PosixPath('photos/instances.json'), images=120, masks=171)
+    """
+    from rich.console import Console
+
+    from weakseg.apps.export import ExportRequest, export_run
+    from weakseg.rundir import RunDir
+
+    request = ExportRequest(
+        run=RunDir(run),
+        out=Path(out),
+        masks=None if masks is None else Path(masks),
+        image_root=image_root,
+        console=console or Console(quiet=True),
+    )
+    return export_run(request, to)
 
 
 @dataclass(frozen=True)

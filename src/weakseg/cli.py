@@ -96,6 +96,24 @@ def parser() -> argparse.ArgumentParser:
         "--classes", type=Path, metavar="FILE", help="names of the classes 1, 2, …, one a line"
     )
     evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
+
+    export = command("export", _export, "Write a finished run in another tool's format.")
+    export.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    export.add_argument(
+        "--to", required=True, metavar="FORMAT", help="onnx, coco, label-studio, cvat or voc"
+    )
+    export.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help="a new file (onnx, coco) or folder"
+    )
+    export.add_argument(
+        "--masks", type=Path, metavar="DIR", help="other masks of the run's images: <id>.png"
+    )
+    export.add_argument(
+        "--image-root",
+        metavar="URL",
+        help="label-studio: what stands before each image's path; default: "
+        "/data/local-files/?d= and the image folder's name",
+    )
     return top
 
 
@@ -183,7 +201,8 @@ def _bug(error: BaseException, options: argparse.Namespace) -> int:
 
 def _runs_folder(options: argparse.Namespace) -> Path:
     out: Path = options.out
-    return out / "run" if options.command == "demo" else out
+    special: dict[str, Path] = {"demo": out / "run", "export": getattr(options, "run", out)}
+    return special.get(options.command, out)
 
 
 def _complain(text: str) -> None:
@@ -269,4 +288,21 @@ def _evaluate(options: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(scores.to_json(), ensure_ascii=False, indent=2) + "\n")
     else:
         _console().print(scores.table(f"Scores in percent, {scores.images} images"))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from weakseg import api  # noqa: PLC0415
+
+    progress = _console(stderr=True) if sys.stderr.isatty() else None
+    written = api.export(
+        options.run,
+        options.to,
+        options.out,
+        masks=options.masks,
+        image_root=options.image_root,
+        console=progress,
+    )
+    counts = "" if written.masks is None else f": {written.images} images, {written.masks} masks"
+    sys.stdout.write(f"{written.path}{counts}\n")
     return 0

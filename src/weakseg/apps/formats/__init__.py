@@ -1,0 +1,1 @@
+"""The formats of other tools, each a module with a function `write`."""
