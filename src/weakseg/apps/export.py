@@ -21,6 +21,7 @@ from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import mask_classes
 from weakseg.rundir import RunDir
 from weakseg.stages.confidence import mask_confidences
+from weakseg.stages.scores import top_label
 from weakseg.types import Catalog, DataError, RunError, Sample
 
 _NAMED = 5
@@ -150,7 +151,7 @@ def _refuse_missing(request: ExportRequest, catalog: Catalog) -> None:
         more = ", …" if len(missing) > _NAMED else ""
         raise DataError(
             f"{folder} lacks masks of {len(missing)} of {len(catalog)} images "
-            f"({', '.join(missing[:_NAMED])}{more}); name a folder that has all of them"
+            f"({', '.join(missing[:_NAMED])}{more}); give --masks a folder that has all of them"
         )
 
 
@@ -180,8 +181,7 @@ def _check(sample: Sample, path: Path, labels: torch.Tensor, classes: tuple[str,
             f"{path} has the classes {', '.join(names)}, but the run has {', '.join(classes)}; "
             "name a folder of masks with the run's classes"
         )
-    top = max(Labelled(sample, labels.numpy(), {}).indices, default=0)
-    if top > len(classes):
+    if (top := top_label(labels)) > len(classes):
         raise DataError(
             f"{path} has index {top}, but the run has {len(classes)} classes; "
             "name a folder of masks with the run's classes"

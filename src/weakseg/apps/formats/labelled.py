@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from xml.etree import ElementTree
 
 import numpy as np
@@ -40,7 +41,7 @@ class Labelled:
         height, width = self.labels.shape
         return height, width
 
-    @property
+    @cached_property
     def indices(self) -> list[int]:
         """The indices of the classes that have pixels."""
         present = np.flatnonzero(np.bincount(self.labels.ravel(), minlength=IGNORE + 1))
@@ -53,8 +54,8 @@ class Labelled:
         classes, not instances.
         """
         for index in self.indices:
-            confidence = self.confidences.get(index)
-            yield index, self.labels == index, confidence and round(confidence, 4)
+            known = self.confidences.get(index)
+            yield index, self.labels == index, None if known is None else round(known, 4)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 
 from weakseg.apps.formats.labelled import Job, Labelled, xml_file, xml_text
 from weakseg.data.classes import CLASSES_FILE
-from weakseg.data.masks import write_mask
+from weakseg.data.masks import voc_palette, write_mask
 from weakseg.data.rle import box_of
 
 
@@ -21,7 +21,8 @@ def write(images: Iterable[Labelled], job: Job, folder: Path) -> None:
 
     `JPEGImages` has hard links to the images, or copies where a link cannot be made; their suffixes
     stay. `Annotations/<id>.xml` has an object for each tag and each class that has pixels, with
-    the box around its pixels if it has any. `classes.txt` names mask indices 1, 2, …
+    the box around its pixels if it has any. `classes.txt` names mask indices 1, 2, … for weakseg,
+    `labelmap.txt` gives their colours for CVAT and Datumaro.
 
     Args:
         images: What to write; taken one at a time.
@@ -33,6 +34,7 @@ def write(images: Iterable[Labelled], job: Job, folder: Path) -> None:
     """
     names = [xml_text(name) for name in job.classes]
     (folder / CLASSES_FILE).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    (folder / "labelmap.txt").write_text(_label_map(names), encoding="utf-8")
     split = folder / "ImageSets" / "Segmentation" / "train.txt"
     split.parent.mkdir(parents=True)
     with split.open("w", encoding="utf-8") as file:
@@ -46,6 +48,15 @@ def write(images: Iterable[Labelled], job: Job, folder: Path) -> None:
             annotation.parent.mkdir(parents=True, exist_ok=True)
             annotation.write_bytes(_annotation(image, picture, names))
             file.write(f"{key}\n")
+
+
+def _label_map(names: list[str]) -> str:
+    colours = voc_palette().tolist()
+    lines = [
+        f"{name}:{','.join(map(str, colours[index]))}::"
+        for index, name in enumerate(["background", *names])
+    ]
+    return "\n".join(["# label:color_rgb:parts:actions", *lines, ""])
 
 
 def _place(image: Path, target: Path) -> None:
