@@ -341,6 +341,7 @@ def demo(
     """
     from rich.console import Console
 
+    from weakseg.apps.gallery import gallery
     from weakseg.data.demo import write_demo
     from weakseg.stagedir import write_atomic
 
@@ -365,38 +366,8 @@ def demo(
     console.print("AMR:")
     amr = run(data, folder / "amr", preset="demo", console=console)
     picture = folder / "demo.png"
-    write_atomic(picture, _demo_picture(plain.run, amr.run))
+    write_atomic(picture, gallery(amr.run, plain=plain.run, rows=6))
     return DemoSummary(plain, amr, picture, time.monotonic() - begun)
-
-
-def _demo_picture(plain: Path, amr: Path, rows: int = 6) -> bytes:
-    from weakseg.data.images import read_image, read_mask
-    from weakseg.data.masks import overlay
-    from weakseg.data.sheet import heat, sheet
-    from weakseg.ops.cam import weighted_cam
-    from weakseg.rundir import RunDir
-    from weakseg.stages.cams import load_cams
-
-    catalog = RunDir(amr).load_catalog()
-    tagged = [sample for sample in catalog if sample.tags and sample.mask]
-    pictures = []
-    for sample in tagged[:: max(1, len(tagged) // rows)][:rows]:
-        assert sample.mask is not None
-        image = read_image(sample.image)
-        before, after = load_cams(plain, sample.id), load_cams(amr, sample.id)
-        weighted = weighted_cam(after["spotlight"], after["compensation"], 0.5)
-        pictures.append(
-            [
-                image,
-                heat(image, before["spotlight"].amax(dim=0)),
-                heat(image, after["compensation"].amax(dim=0)),
-                heat(image, weighted.amax(dim=0)),
-                overlay(image, read_mask(amr / "masks" / f"{sample.id}.png")),
-                overlay(image, read_mask(sample.mask)),
-            ]
-        )
-    titles = ["photo", "plain CAM", "compensation", "weighted CAM", "mask", "truth"]
-    return sheet(titles, pictures)
 
 
 @contextmanager

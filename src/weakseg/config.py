@@ -11,15 +11,29 @@ from pydantic import BaseModel, ConfigDict, Field
 from weakseg.data.transforms import AugmentSettings
 from weakseg.models.amr import AMRSettings
 from weakseg.models.backbone import BackboneSettings
-from weakseg.ops.cam import CamSettings, MaskSettings
+from weakseg.ops.cam import CamSettings
 from weakseg.ops.metrics import EvaluateSettings
+from weakseg.ops.prototypes import PrototypeSettings
+from weakseg.ops.refining import RefineSettings
+from weakseg.ops.seeds import SeedSettings
+from weakseg.ops.spreading import SpreadSettings
+from weakseg.ops.walk import WalkSettings
 from weakseg.settings import Layer, assemble, assignment_layer, read_layer, to_yaml
 from weakseg.training.fit import FitSettings
-from weakseg.training.tasks import TagTaskSettings
+from weakseg.training.tasks import RelateSettings, TagTaskSettings
 from weakseg.types import ConfigError
 
 ENVIRONMENT = frozenset(
-    {"device", "precision", "fit.checkpoint_seconds", "fit.workers", "cams.batch_size"}
+    {
+        "device",
+        "precision",
+        "cams.batch_size",
+        *(
+            f"{fit}.{name}"
+            for fit in ("fit", "relate.fit")
+            for name in ("checkpoint_seconds", "workers")
+        ),
+    }
 )
 """Settings that say where and how fast to compute, not what: they belong to no fingerprint, so that
 a run begun on one machine goes on on another."""
@@ -53,7 +67,24 @@ class RunConfig(BaseModel):
     cams: CamSettings = Field(
         default_factory=CamSettings, description="how class activation maps are taken"
     )
-    masks: MaskSettings = Field(default_factory=MaskSettings, description="how maps become masks")
+    spread: SpreadSettings = Field(
+        default_factory=SpreadSettings, description="how maps get better without training"
+    )
+    prototypes: PrototypeSettings = Field(
+        default_factory=PrototypeSettings, description="how local prototypes are found"
+    )
+    seeds: SeedSettings = Field(
+        default_factory=SeedSettings, description="how maps become confident seeds"
+    )
+    relate: RelateSettings = Field(
+        default_factory=RelateSettings, description="how boundaries are learnt from seeds"
+    )
+    walk: WalkSettings = Field(
+        default_factory=WalkSettings, description="how maps walk up to the boundaries"
+    )
+    refine: RefineSettings = Field(
+        default_factory=RefineSettings, description="how maps become masks"
+    )
     evaluate: EvaluateSettings = Field(
         default_factory=EvaluateSettings, description="what is scored where truth exists"
     )
@@ -63,13 +94,27 @@ class RunConfig(BaseModel):
         return to_yaml(self)
 
     def sections(self, names: Sequence[str]) -> dict[str, Any]:
-        """The named sections as plain values, for a fingerprint; without `ENVIRONMENT`."""
-        values = self.model_dump(mode="json", include=set(names) - ENVIRONMENT)
-        for key in ENVIRONMENT:
-            section, _, name = key.partition(".")
-            if name and section in values:
-                del values[section][name]
-        return values
+        """Sections, or single settings as `refine.maps`, as plain values, for a fingerprint.
+
+        What belongs to `ENVIRONMENT` is left out.
+        """
+        everything = _flat(self.model_dump(mode="json"))
+        return {
+            key: value
+            for key, value in everything.items()
+            if key not in ENVIRONMENT
+            and any(key == name or key.startswith(f"{name}.") for name in names)
+        }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 PRESETS: Mapping[str, Mapping[str, object]] = {

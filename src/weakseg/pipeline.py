@@ -34,6 +34,7 @@ class Stage:
         reads: Sections of the RunConfig it reads; `seed` always is.
         function: `module:name`, imported when the stage runs.
         truth: Whether it reads the true masks.
+        when: Whether the settings ask for it at all.
         distributed: Whether all processes of a launcher (`accelerate launch`) work on it together;
             the other stages are the first process's alone.
     """
@@ -45,6 +46,7 @@ class Stage:
     function: str | StageFunction
     truth: bool = False
     distributed: bool = False
+    when: Callable[[RunConfig], bool] = lambda _: True
 
     def load(self) -> StageFunction:
         """The stage's function."""
@@ -72,16 +74,49 @@ STAGES: tuple[Stage, ...] = (
         function="weakseg.stages.cams:cams",
     ),
     Stage(
-        "masks",
+        "spread",
         version=1,
         needs=("cams",),
-        reads=("masks",),
+        reads=("spread", "prototypes"),
+        function="weakseg.stages.spread:spread",
+        when=lambda config: config.spread.active,
+    ),
+    Stage(
+        "seeds",
+        version=1,
+        needs=("cams", "spread"),
+        reads=("seeds", "refine.maps"),
+        function="weakseg.stages.seeds:seeds",
+        when=lambda config: config.refine.walks,
+    ),
+    Stage(
+        "relate",
+        version=1,
+        needs=("classify", "seeds"),
+        reads=("relate",),
+        function="weakseg.stages.relate:relate",
+        distributed=True,
+        when=lambda config: config.refine.walks,
+    ),
+    Stage(
+        "walk",
+        version=1,
+        needs=("cams", "spread", "relate"),
+        reads=("walk", "refine.maps"),
+        function="weakseg.stages.walk:walk",
+        when=lambda config: config.refine.walks,
+    ),
+    Stage(
+        "masks",
+        version=2,
+        needs=("cams", "spread", "walk"),
+        reads=("refine",),
         function="weakseg.stages.masks:masks",
     ),
     Stage(
         "evaluate",
-        version=1,
-        needs=("cams", "masks"),
+        version=2,
+        needs=("cams", "spread", "walk", "masks"),
         reads=("evaluate",),
         function="weakseg.stages.evaluate:evaluate",
         truth=True,
@@ -184,7 +219,7 @@ def run_pipeline(
     """
     console = console or Console()
     begun = time.monotonic()
-    wanted = stages_until(until, stages)
+    wanted = [stage for stage in stages_until(until, stages) if stage.when(config)]
     summaries = []
     if os.environ.get("RANK", "0") != "0":
         _assist(StageContext(config, catalog, run, StageDir(run.path), console), wanted)
@@ -248,7 +283,9 @@ def fingerprints(
         prints[stage.name] = {
             "version": stage.version,
             **config.sections(("seed", *stage.reads)),
-            "needs": {need: fingerprint_hash(prints[need]) for need in stage.needs},
+            "needs": {
+                need: fingerprint_hash(prints[need]) for need in stage.needs if need in prints
+            },
             "catalog": digest,
         }
         if stage.truth:

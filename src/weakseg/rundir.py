@@ -277,6 +277,17 @@ class StageContext:
     dir: StageDir
     console: Console
 
+    @classmethod
+    def silent(
+        cls, config: RunConfig, catalog: Catalog, run: RunDir, folder: StageDir
+    ) -> StageContext:
+        """A context that prints nothing."""
+        return cls(config, catalog, run, folder, Console(quiet=True))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For processes that work along: a console has locks, which cannot be handed over.
+        return StageContext.silent, (self.config, self.catalog, self.run, self.dir)
+
     def track(
         self, label: str, total: int, *, done: int = 0, unit: str = "images"
     ) -> AbstractContextManager[progress.Advance]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-from torchvision.transforms.v2 import functional as geometry
 
-from weakseg.data.images import read_image
-from weakseg.data.transforms import AugmentSettings, augment
+from weakseg.data.images import read_image, read_mask, resized
+from weakseg.data.transforms import AugmentSettings, augment, augment_pair
 from weakseg.types import Catalog, Sample
 
 
@@ -40,6 +40,39 @@ class TaggedViews(Dataset[tuple[Tensor, Tensor]]):
         image = read_image(sample.image, max_side=2 * self.settings.long_side[1])
         view = augment(image, self.settings, generator)
         return view, tag_vector(sample, len(self.catalog.classes))
+
+
+class MaskedViews(Dataset[tuple[Tensor, Tensor]]):
+    """Random views of images with the same views of their masks.
+
+    As in `TaggedViews`, an item is asked for by (epoch, index) and depends on these and the seed
+    alone.
+
+    Args:
+        images: The images' paths.
+        masks: The path of each image's mask, on the image's grid or a coarser one.
+        settings: How images are varied.
+        seed: Of the variation.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Path],
+        masks: Sequence[Path],
+        settings: AugmentSettings,
+        seed: int = 0,
+    ) -> None:
+        self.images, self.masks, self.settings, self.seed = images, masks, settings, seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The view uint8 [3,crop,crop] of an image and of its mask, uint8 [crop,crop]."""
+        epoch, index = key
+        generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) & (2**63 - 1))
+        image = read_image(self.images[index], max_side=2 * self.settings.long_side[1])
+        return augment_pair(image, read_mask(self.masks[index]), self.settings, generator)
 
 
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):
@@ -87,11 +120,7 @@ class WholeImages(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         """The image of this index."""
         size = self.sizes[index]
-        image = read_image(self.samples[index].image, max_side=max(size))
-        if tuple(image.shape[-2:]) == size:
-            return image
-        resized: Tensor = geometry.resize(image, list(size), antialias=True)
-        return resized
+        return resized(read_image(self.samples[index].image, max_side=max(size)), size)
 
 
 class BatchesOfOneSize(Sampler[list[int]]):

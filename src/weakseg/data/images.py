@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional as geometry
 
 from weakseg.data.decode import image_size, mask_indices, opened, orientation_of, upright_size
 
@@ -60,6 +61,14 @@ def read_image(path: Path | str, *, max_side: int | None = None) -> Tensor:
         if pixels is None:
             pixels = torch.from_numpy(_rgb(image)).permute(2, 0, 1)
     return _turned(pixels, orientation)
+
+
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """An image uint8 [3,H,W] brought to a height and width, bilinear, blurred where it shrinks."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    scaled: Tensor = geometry.resize(image, list(size), antialias=True)
+    return scaled
 
 
 def read_mask(path: Path | str) -> Tensor:

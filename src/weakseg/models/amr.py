@@ -263,14 +263,55 @@ class AMR(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """The shared features [B,C,h,w] of images [B,3,H,W] (0..1, or uint8)."""
+        with torch.no_grad():
+            x = self.frozen(self.standardized(images))
+        shared: Tensor = self.shared(x)
+        return shared
+
+    def standardized(self, images: Tensor) -> Tensor:
+        """Images [B,3,H,W] (0..1, or uint8) with the mean and deviation the backbone expects."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"expected images [B,3,H,W], got {tuple(images.shape)}")
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
-        with torch.no_grad():
-            x = self.frozen((images - self.mean) / self.std)
-        shared: Tensor = self.shared(x)
-        return shared
+        return (images - self.mean) / self.std
+
+    @torch.no_grad()
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """The spotlight's features after the stem and each stage, without gradient.
+
+        Args:
+            images: RGB images [B,3,H,W] in 0..1, or uint8 in 0..255.
+
+        Returns:
+            Five tensors [B,C_i,h_i,w_i] of `widths` at `strides`.
+        """
+        features = []
+        x = self.standardized(images)
+        for part in (*self.frozen, *self.shared, *self.spotlight.stages):
+            x = part(x)
+            features.append(x)
+        return features
+
+    @torch.no_grad()
+    def details(self, images: Tensor) -> Tensor:
+        """The spotlight's shallowest features on the last grid.
+
+        They are as fine as the maps and still tell surfaces apart, where the last features only
+        tell classes: what maps are spread along (`weakseg.ops.spreading`).
+
+        Args:
+            images: RGB images [B,3,H,W] in 0..1, or uint8 in 0..255.
+
+        Returns:
+            [B,C,h,w], the output of the first part of the first stage at the output stride.
+        """
+        last = self.strides.index(self.backbone_settings.output_stride, 1) - 1
+        x = self.standardized(images)
+        stem, *stages = (*self.frozen, *self.shared, *self.spotlight.stages)
+        for part in (stem, *stages[:last], next(stages[last].children())):
+            x = part(x)
+        return x
 
     def train(self, mode: bool = True) -> AMR:
         """As `nn.Module.train`, but frozen norms and frozen parts stay in eval mode."""

@@ -19,8 +19,9 @@ class RelationMaps(NamedTuple):
 
     boundary_logits: Tensor
     """[B,1,h,w]; its sigmoid is the probability of a boundary."""
-    displacement: Tensor
-    """[B,2,h,w]: rows and columns, in grid pixels, from each pixel to its object's centre."""
+    displacement: Tensor | None
+    """[B,2,h,w]: rows and columns, in grid pixels, from each pixel to its object's centre; None
+    from a network without displacement head."""
 
 
 def grid_size(features: Sequence[Tensor], strides: Sequence[int]) -> tuple[int, int]:
@@ -211,10 +212,12 @@ class RelationNet(nn.Module):
     Args:
         widths: Channels of each feature map, fine to coarse: stem and four stages, or four stages.
         strides: Image pixels to a pixel of each.
+        displacement: Whether there is a displacement head. Semantic masks need only boundaries;
+            displacements tell instances apart.
 
     Attributes:
         boundary_head: The `BoundaryHead`.
-        displacement_head: The `DisplacementHead`; IRN trains it at ten times the rate.
+        displacement_head: The `DisplacementHead`, which IRN trains at ten times the rate, or None.
         displacement_mean: Buffer [2], zero at first.
 
     Example:
@@ -227,10 +230,12 @@ class RelationNet(nn.Module):
 
     displacement_mean: Tensor
 
-    def __init__(self, widths: Sequence[int], strides: Sequence[int]) -> None:
+    def __init__(
+        self, widths: Sequence[int], strides: Sequence[int], *, displacement: bool = True
+    ) -> None:
         super().__init__()
         self.boundary_head = BoundaryHead(widths, strides)
-        self.displacement_head = DisplacementHead(widths, strides)
+        self.displacement_head = DisplacementHead(widths, strides) if displacement else None
         self.register_buffer("displacement_mean", torch.zeros(2))
 
     def forward(
@@ -248,10 +253,13 @@ class RelationNet(nn.Module):
         Raises:
             ValueError: The features are not of the widths given at construction.
         """
+        boundary = self.boundary_head(features, size)
+        if self.displacement_head is None:
+            return RelationMaps(boundary, None)
         displacement = self.displacement_head(features, size)
         if not self.training:
             displacement = displacement - self.displacement_mean.view(2, 1, 1)
-        return RelationMaps(self.boundary_head(features, size), displacement)
+        return RelationMaps(boundary, displacement)
 
     def set_displacement_mean(self, mean: Tensor) -> None:
         """Stores the mean displacement over the training set.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -43,25 +42,6 @@ class CamSettings(BaseModel):
     batch_size: int = Field(8, ge=1, description="images of equal size computed together")
 
 
-class MaskSettings(BaseModel):
-    """How maps become masks.
-
-    Attributes:
-        maps: Which maps: `weighted` (of the spotlight alone where there is one branch),
-            `spotlight` or `compensation`.
-        threshold: Score of the background; None: chosen from the maps, without truth.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    maps: Literal["weighted", "spotlight", "compensation"] = Field(
-        "weighted", description="weighted, spotlight or compensation"
-    )
-    threshold: float | None = Field(
-        None, ge=0, le=1, description="score of the background; null: chosen without truth"
-    )
-
-
 def working_size(height: int, width: int, long_side: int) -> tuple[int, int]:
     """Height and width of an image resized to this long side; no side is under 8 pixels."""
     scale = long_side / max(height, width)
@@ -94,9 +74,7 @@ def multi_scale_cams(forward: Forward, images: Tensor, settings: CamSettings) ->
     size = grid_size(height, width)
     sums: list[Tensor] = []
     for scale in settings.scales:
-        scaled = _resized(
-            images, (max(_LEAST, round(height * scale)), max(_LEAST, round(width * scale)))
-        )
+        scaled = resized_images(images, scale)
         views = torch.cat([scaled, scaled.flip(-1)]) if settings.mirror else scaled
         if images.is_contiguous(memory_format=torch.channels_last):
             views = views.contiguous(memory_format=torch.channels_last)
@@ -117,8 +95,11 @@ def _forward_in_pieces(forward: Forward, views: Tensor) -> list[Tensor]:
     return [torch.cat(branch) for branch in zip(*outputs, strict=True)]
 
 
-def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    if images.shape[-2:] == size:
+def resized_images(images: Tensor, scale: float) -> Tensor:
+    """Images [B,3,H,W] at a multiple of their size; no side is under 32 pixels."""
+    height, width = images.shape[-2:]
+    size = max(_LEAST, round(height * scale)), max(_LEAST, round(width * scale))
+    if size == (height, width):
         return images
     return functional.interpolate(
         images, size=size, mode="bilinear", align_corners=False, antialias=True

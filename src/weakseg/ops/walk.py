@@ -22,13 +22,16 @@ torch starts threads at 32,768 only: threads cost more than they save on pieces 
 
 
 class WalkSettings(BaseModel):
-    """The random walk: keyword arguments of `random_walk`."""
+    """The random walk: keyword arguments of `random_walk`, and where it starts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     radius: int = Field(5, ge=2, le=32, description="Reach of one step, in pixels of the grid.")
     beta: float = Field(
         10.0, gt=0, le=100, description="Exponent of the affinities; more stops at weaker edges."
+    )
+    power: float = Field(
+        1.5, gt=0, le=16, description="Exponent of the maps that the walk starts from."
     )
     steps: int = Field(256, ge=0, le=65_536, description="Number of steps of the walk.")
 

@@ -27,7 +27,7 @@ def classify(context: StageContext) -> Mapping[str, object]:
     task = TagTask(model, config.task)
     batches = ShuffledBatches(
         len(catalog),
-        max(1, config.fit.batch_size // config.fit.accumulate),
+        config.fit.batch_size // config.fit.accumulate,
         config.fit.epochs,
         config.seed,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from weakseg.ops.cam import upsampled, weighted_cam
-from weakseg.stages.cams import load_cams
+from weakseg.stages.maps import load_maps
 
 
 def mask_confidences(run: Path, sample_id: str, labels: Tensor, *, xi: float) -> dict[int, float]:
@@ -29,7 +29,7 @@ def mask_confidences(run: Path, sample_id: str, labels: Tensor, *, xi: float) ->
     Raises:
         RunError: The maps are missing or damaged.
     """
-    kept = load_cams(run, sample_id)
+    kept = load_maps(run, sample_id)
     maps = kept["spotlight"]
     if "compensation" in kept:
         maps = weighted_cam(maps, kept["compensation"], xi)

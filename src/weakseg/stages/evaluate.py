@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from weakseg.data.images import read_mask
-from weakseg.ops.cam import weighted_cam
 from weakseg.ops.metrics import EvaluateSettings, SweepPoint, ThresholdSweep, mean_iou
 from weakseg.rundir import StageContext
+from weakseg.stages.maps import background_score, load_maps, map_kinds
 from weakseg.stages.mask_folders import evaluate_masks
 from weakseg.stages.scores import (
     MaskScorer,
@@ -37,13 +34,13 @@ _REMEDY = "remove that stage's folder and give `weakseg run` again"
 def evaluate(context: StageContext) -> dict[str, object]:
     """Scores a run's maps and masks on all samples of its catalog that have truth.
 
-    The spotlight, compensation and weighted maps are scored at the threshold that is best by the
-    truth (`oracle`) and at the one the stage `masks` chose without it (`blind`); the final masks as
-    they are, near their contours too. Everything goes to `metrics.json`, tables to the console.
-    Without any truth only the masks' pixels per class are counted.
+    The maps that each stage kept are scored at the threshold that is best by the truth (`oracle`)
+    and at the one chosen from the maps of all images without it (`blind`); the final masks as they
+    are, near their contours too. Everything goes to `metrics.json`, tables to the console. Without
+    any truth only the masks' pixels per class are counted.
 
     Args:
-        context: The run, after its stages `cams` and `masks`.
+        context: The run, after its stage `masks`.
 
     Returns:
         The mean scores of each kind of map and of the masks.
@@ -56,23 +53,18 @@ def evaluate(context: StageContext) -> dict[str, object]:
     scored = [sample for sample in catalog if sample.mask is not None]
     if not scored:
         return _count_only(context)
-    blind = context.run.stage("masks").summary.get("thresholds") or {}
-    sweeps: dict[str, ThresholdSweep] = {}
+    blind = _blind_thresholds(context)
+    sweeps = {
+        name: ThresholdSweep(len(catalog.classes), _grid(settings, threshold))
+        for name, threshold in blind.items()
+    }
     scorer = MaskScorer(len(catalog.classes), settings)
     with context.track("evaluate", len(scored)) as advance:
         for sample in scored:
             prediction = _read_prediction(context, sample)
             truth = _read_truth(sample, prediction, len(catalog.classes))
-            maps, classes = _read_maps(context, sample, truth)
-            if not sweeps:
-                sweeps = {
-                    name: ThresholdSweep(len(catalog.classes), _grid(settings, blind.get(name)))
-                    for name in maps
-                }
-            if sweeps.keys() != maps.keys():
-                raise _damaged(context, sample, f"it holds {', '.join(maps)}")
-            for name, sweep in sweeps.items():
-                sweep.update(maps[name], classes, truth)
+            for name, (maps, classes) in _read_maps(context, sample, truth).items():
+                sweeps[name].update(maps, classes, truth)
             scorer.update(prediction, truth)
             advance()
 
@@ -80,7 +72,7 @@ def evaluate(context: StageContext) -> dict[str, object]:
     points = {
         name: {
             "oracle": sweep.best(),
-            "blind": None if blind.get(name) is None else sweep.at(blind[name]),
+            "blind": sweep.at(blind[name]),
         }
         for name, sweep in sweeps.items()
     }
@@ -167,44 +159,49 @@ def _read_truth(sample: Sample, prediction: Tensor, classes: int) -> Tensor:
     return truth
 
 
+def _map_stages(context: StageContext) -> list[str]:
+    """The stages that keep maps in this run, in their order."""
+    return [
+        "cams",
+        *(["spread"] if context.config.spread.active else []),
+        *(["walk"] if context.config.refine.walks else []),
+    ]
+
+
+def _title(stage: str, kind: str) -> str:
+    return kind if stage in ("cams", kind) else f"{kind}, {stage}"
+
+
+def _blind_thresholds(context: StageContext) -> dict[str, float]:
+    """The kinds of maps by title, and of each the threshold chosen from all images' maps."""
+    blind: dict[str, float] = {}
+    first = context.catalog.samples[0].id
+    for stage in _map_stages(context):
+        for kind in map_kinds(context, load_maps(context.run.path, first, stage)):
+            blind[_title(stage, kind)] = background_score(context, stage, kind)
+    return blind
+
+
 def _read_maps(
     context: StageContext, sample: Sample, truth: Tensor
-) -> tuple[dict[str, Tensor], Tensor]:
-    """The maps at stride 4, {kind: [n,h,w]}, and their classes [n] from 0."""
-    path = _maps_path(context, sample)
-    if not path.is_file():
-        raise RunError(f"{path} is missing; {_REMEDY}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: torch.from_numpy(file[key]) for key in file.files}
-        classes, size = arrays["classes"].long(), tuple(arrays["size"].tolist())
-        maps = {"spotlight": arrays["spotlight"].float()}
-        if "compensation" in arrays:
-            maps["compensation"] = arrays["compensation"].float()
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        raise _damaged(context, sample, str(error) or "it cannot be read") from None
-    if size != tuple(truth.shape):
-        raise _damaged(context, sample, f"its size is {size}, the mask's {tuple(truth.shape)}")
-    if bool(((classes < 0) | (classes >= len(context.catalog.classes))).any()):
-        raise _damaged(context, sample, f"it holds classes {classes.tolist()}")
-    for name, values in maps.items():
-        fits = values.ndim == 3 and len(values) == len(classes)
-        if not fits or not bool(((values >= 0) & (values <= 1)).all()):
-            raise _damaged(context, sample, f"{name} is no [{len(classes)},h,w] in 0..1")
-    if len(maps) == 2:
-        maps["weighted"] = maps["spotlight"]
-        if len(classes):  # the maximum of no map is not known
-            xi = context.config.cams.xi
-            maps["weighted"] = weighted_cam(maps["spotlight"], maps["compensation"], xi)
-    return maps, classes
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The maps [n,h,w] that each stage kept, by title, and their classes [n] from 0."""
+    found = {}
+    for stage in _map_stages(context):
+        kept = load_maps(context.run.path, sample.id, stage)
+        classes, size = kept["classes"], tuple(kept["size"].tolist())
+        if size != tuple(truth.shape):
+            raise _damaged(context, sample, stage, f"its size is {size}, not {tuple(truth.shape)}")
+        if bool(((classes < 0) | (classes >= len(context.catalog.classes))).any()):
+            raise _damaged(context, sample, stage, f"it holds classes {classes.tolist()}")
+        for kind, maps in map_kinds(context, kept).items():
+            found[_title(stage, kind)] = (maps, classes)
+    return found
 
 
-def _maps_path(context: StageContext, sample: Sample) -> Path:
-    return context.run.path / "cams" / f"{sample.id}.npz"
-
-
-def _damaged(context: StageContext, sample: Sample, found: str) -> RunError:
-    return RunError(f"{_maps_path(context, sample)} is damaged: {found}; {_REMEDY}")
+def _damaged(context: StageContext, sample: Sample, stage: str, found: str) -> RunError:
+    path = context.run.path / stage / f"{sample.id}.npz"
+    return RunError(f"{path} is damaged: {found}; {_REMEDY}")
 
 
 def _grid(settings: EvaluateSettings, blind: float | None) -> Tensor:

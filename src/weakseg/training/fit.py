@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -57,6 +57,15 @@ class FitSettings(BaseModel):
     warmup: float = Field(0.05, ge=0, lt=1, description="share of steps with rising learning rate")
     checkpoint_seconds: float = Field(60.0, ge=0, description="least time between checkpoints")
     workers: int | None = Field(None, ge=0, description="reading processes; null: by processors")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> FitSettings:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size must be a multiple of accumulate, got {self.batch_size} and "
+                f"{self.accumulate}"
+            )
+        return self
 
 
 class Task(Protocol):

@@ -1,0 +1,80 @@
+"""A sheet of what a run made of some of its images, stage by stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from weakseg.config import load_config
+from weakseg.data.images import read_image, read_mask
+from weakseg.data.masks import overlay
+from weakseg.data.sheet import heat, sheet
+from weakseg.rundir import RunDir, StageContext
+from weakseg.stagedir import StageDir
+from weakseg.stages.maps import chosen_map, load_maps, read_boundary
+from weakseg.types import Sample
+
+
+def gallery(run: Path | str, *, plain: Path | str | None = None, rows: int = 12) -> bytes:
+    """Rows of pictures of a finished run: photo, maps, seeds, boundary, mask, truth.
+
+    A column is left out where the run has no such stage, the truth where no image has one.
+
+    Args:
+        run: The run's folder, finished up to its masks.
+        plain: A run of a plain CAM network on the same images, to show beside.
+        rows: How many images, spread over those with tags (and with truth, if any has).
+
+    Returns:
+        A PNG file's bytes.
+
+    Raises:
+        RunError: The run is not finished, or a file of it is damaged.
+    """
+    folder = RunDir(run)
+    catalog = folder.load_catalog()
+    config = load_config(file=folder.path / "config.yaml")
+    context = StageContext.silent(config, catalog, folder, StageDir(folder.path))
+    tagged = [sample for sample in catalog if sample.tags]
+    tagged = [sample for sample in tagged if sample.mask] or tagged
+    columns: dict[str, list[Tensor]] = {}
+    for sample in tagged[:: max(1, len(tagged) // rows)][:rows]:
+        for title, picture in _row(context, sample, Path(plain) if plain else None).items():
+            columns.setdefault(title, []).append(picture)
+    return sheet(list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def _row(context: StageContext, sample: Sample, plain: Path | None) -> dict[str, Tensor]:
+    run, config = context.run.path, context.config
+    image = read_image(sample.image)
+    row = {"photo": image}
+    if plain is not None:
+        row["plain CAM"] = heat(image, load_maps(plain, sample.id)["spotlight"].amax(dim=0))
+    kept = load_maps(run, sample.id)
+    if "compensation" in kept:
+        row["compensation"] = heat(image, kept["compensation"].amax(dim=0))
+        row["weighted CAM"] = heat(image, chosen_map(context, kept).amax(dim=0))
+    else:
+        row["CAM"] = heat(image, kept["spotlight"].amax(dim=0))
+    if config.spread.active:
+        spread = chosen_map(context, load_maps(run, sample.id, "spread"))
+        row["spread"] = heat(image, spread.amax(dim=0))
+    if config.refine.walks:
+        seeds = read_mask(run / "seeds" / f"{sample.id}.png")
+        row["seeds"] = overlay(image, _enlarged(seeds, image))
+        row["boundary"] = heat(image, read_boundary(run, sample.id), alpha=0.8)
+        walked = load_maps(run, sample.id, "walk")["walk"]
+        row["walk"] = heat(image, walked.amax(dim=0))
+    row["mask"] = overlay(image, read_mask(run / "masks" / f"{sample.id}.png"))
+    if sample.mask is not None:
+        row["truth"] = overlay(image, read_mask(sample.mask))
+    return row
+
+
+def _enlarged(labels: Tensor, image: Tensor) -> Tensor:
+    enlarged: Tensor = torch.nn.functional.interpolate(
+        labels[None, None].float(), size=image.shape[-2:], mode="nearest-exact"
+    )
+    return enlarged[0, 0].to(torch.uint8)

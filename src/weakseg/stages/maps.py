@@ -1,0 +1,144 @@
+"""The maps that stages keep of every image, and the thresholds that part them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from weakseg.ops.cam import weighted_cam
+from weakseg.ops.spreading import HALF
+from weakseg.ops.threshold import BINS, blind_threshold, score_histogram
+from weakseg.rundir import StageContext
+from weakseg.types import RunError
+
+BRANCHES = ("spotlight", "compensation")
+
+_POOLED = 4000
+
+
+def load_maps(run: Path, sample_id: str, stage: str = "cams") -> dict[str, Tensor]:
+    """The maps of an image.
+
+    Args:
+        run: The run's folder, the stage finished.
+        sample_id: The image.
+        stage: `cams`, `spread` or `walk`.
+
+    Returns:
+        `classes` int64 [n] (counted from 0), `size` int64 [2] (height and width of the image),
+        and maps float32 [n,h,w] in 0..1 on the stride-4 grid of the resized image: `spotlight` and,
+        with two branches, `compensation`; of the stage `walk` only `walk`.
+
+    Raises:
+        RunError: The file is missing or damaged.
+    """
+    path = run / stage / f"{sample_id}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+        classes, size = arrays.pop("classes").long(), arrays.pop("size").long()
+        arrays.pop("boundary", None)
+        maps = {name: value.float() for name, value in arrays.items()}
+        fits = (
+            size.shape == (2,)
+            and bool(maps)
+            and all(
+                value.ndim == 3
+                and len(value) == len(classes)
+                and bool(((value >= 0) & (value <= 1)).all())
+                for value in maps.values()
+            )
+        )
+        if not fits:
+            raise ValueError("its maps are no [n,h,w] in 0..1")
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise _unreadable(path, error) from error
+    return {"classes": classes, "size": size, **maps}
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{path} cannot be read ({str(error) or type(error).__name__}); remove it and its "
+        "folder's done.json, and run again"
+    )
+
+
+def read_boundary(run: Path, sample_id: str) -> Tensor:
+    """The boundary probabilities float32 [h,w] of an image that the stage `walk` kept.
+
+    Raises:
+        RunError: The file is missing or damaged.
+    """
+    path = run / "walk" / f"{sample_id}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return torch.from_numpy(file["boundary"]).float()
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise _unreadable(path, error) from error
+
+
+def map_stage(context: StageContext) -> str:
+    """The stage whose maps seeds and masks begin with."""
+    return "spread" if context.config.spread.active else "cams"
+
+
+def map_kinds(context: StageContext, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All maps of an image, [n,h,w] in 0..1: each branch's and, of two branches, the weighted."""
+    kinds = {name: value for name, value in kept.items() if name not in ("classes", "size")}
+    if all(name in kinds for name in BRANCHES):
+        kinds["weighted"] = kinds["spotlight"]
+        if len(kept["classes"]):  # the maximum of no map is not known
+            kinds["weighted"] = weighted_cam(
+                kinds["spotlight"], kinds["compensation"], context.config.cams.xi
+            )
+    return kinds
+
+
+def chosen_map(context: StageContext, kept: Mapping[str, Tensor]) -> Tensor:
+    """The maps [n,h,w] that `refine.maps` names; a plain CAM network has the spotlight's alone."""
+    kinds = map_kinds(context, kept)
+    return kinds.get(context.config.refine.maps, next(iter(kinds.values())))
+
+
+def pooled_histogram(context: StageContext, stage: str, kind: str | None = None) -> Tensor:
+    """How the foreground scores of a stage's maps are spread; see `score_histogram`.
+
+    Of many images an even choice is looked at: a threshold needs no more.
+
+    Args:
+        context: The run.
+        stage: `cams`, `spread` or `walk`.
+        kind: Which maps, see `map_kinds`; None: the chosen ones.
+    """
+    samples = context.catalog.samples
+    looked_at = samples[:: max(1, len(samples) // _POOLED)]
+    total = torch.zeros(BINS, dtype=torch.float64)
+    with context.track(f"threshold of {stage}", len(looked_at)) as advance:
+        for sample in looked_at:
+            kept = load_maps(context.run.path, sample.id, stage)
+            maps = map_kinds(context, kept)[kind] if kind else chosen_map(context, kept)
+            total += score_histogram(maps)
+            advance()
+    return total
+
+
+def background_score(context: StageContext, stage: str, kind: str | None = None) -> float:
+    """The background threshold of a stage's maps, chosen without truth.
+
+    Stretched maps are parted half-way; others by the spread of all their scores.
+
+    Args:
+        context: The run.
+        stage: `cams`, `spread` or `walk`.
+        kind: Which maps, see `map_kinds`; None: the chosen ones.
+    """
+    if stage == "spread" and context.config.spread.spreading:
+        return HALF
+    histogram = pooled_histogram(context, stage, kind)
+    # Where no image has tags there is nothing to choose from, and nothing to part.
+    return blind_threshold(histogram) if float(histogram.sum()) else HALF

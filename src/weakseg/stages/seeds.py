@@ -1,0 +1,71 @@
+"""Stage `seeds`: confident labels for the relation network to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from weakseg.data.images import read_image, resized
+from weakseg.data.masks import write_mask
+from weakseg.ops.cam import working_size
+from weakseg.ops.refining import class_shares, labels_of
+from weakseg.ops.seeds import SeedSettings, confident_seeds, doubtful, scaled_crf
+from weakseg.rundir import StageContext
+from weakseg.stages.maps import background_score, chosen_map, load_maps, map_stage
+from weakseg.stages.parallel import each
+from weakseg.types import BACKGROUND, IGNORE, Sample
+
+
+def seeds(context: StageContext) -> Mapping[str, object]:
+    """Choose both thresholds from all maps, then write `<id>.png` for every image without one."""
+    catalog = context.catalog
+    foreground, background = _thresholds(context)
+    pending = [s for s in catalog if not context.dir.file(f"{s.id}.png").is_file()]
+    job = _Job(context, foreground, background)
+    with context.track("seeds", len(catalog), done=len(catalog) - len(pending)) as advance:
+        for _ in each(job, pending):
+            advance()
+    return {
+        "images": len(catalog),
+        "foreground": foreground,
+        "background": background,
+    }
+
+
+def _thresholds(context: StageContext) -> tuple[float, float]:
+    """The background scores for the label maps whose classes and whose background are kept."""
+    settings: SeedSettings = context.config.seeds
+    high, low = settings.foreground, settings.background
+    if high is None or low is None:
+        middle = background_score(context, map_stage(context))
+        high = doubtful(middle)[1] if high is None else high
+        low = doubtful(middle)[0] if low is None else low
+    return high, low
+
+
+@dataclass(frozen=True)
+class _Job:
+    context: StageContext
+    foreground: float
+    background: float
+
+    def __call__(self, sample: Sample) -> None:
+        context, settings = self.context, self.context.config.seeds
+        kept = load_maps(context.run.path, sample.id, map_stage(context))
+        maps, classes = chosen_map(context, kept), kept["classes"]
+        height, width = kept["size"].tolist()
+        size = working_size(height, width, min(settings.long_side, max(height, width)))
+        image = resized(read_image(sample.image, max_side=max(size)), size)
+        here = torch.arange(len(classes))
+        careful, generous = (
+            labels_of(class_shares(maps, threshold), here, size)
+            for threshold in (self.foreground, self.background)
+        )
+        crf = scaled_crf(settings.crf, max(size))
+        local = confident_seeds(image, careful, generous, len(classes) + 1, crf)
+        names = torch.full((256,), IGNORE, dtype=torch.uint8)
+        names[: len(classes) + 1] = torch.tensor([BACKGROUND, *(classes + 1).tolist()])
+        labels = names[local.long()]
+        write_mask(context.dir.file(f"{sample.id}.png"), labels, context.catalog.classes)

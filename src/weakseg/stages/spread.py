@@ -1,0 +1,179 @@
+"""Stage `spread`: better maps without training: local prototypes, likeness of features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torch.nn import functional
+
+from weakseg.models.amr import AMR
+from weakseg.ops.cam import grid_size, normalized, resized_images
+from weakseg.ops.prototypes import (
+    Prototypes,
+    PrototypeSettings,
+    gathered,
+    kmeans,
+    prototype_map,
+    sorted_out,
+)
+from weakseg.ops.spreading import spread as spread_maps
+from weakseg.ops.spreading import stretched
+from weakseg.rundir import StageContext
+from weakseg.stages.cams import image_batches
+from weakseg.stages.classify import load_network
+from weakseg.stages.maps import BRANCHES, load_maps
+from weakseg.training.fit import accelerator_for
+from weakseg.training.memory import kept_memory
+
+_MAX_PIXELS = 500_000
+"""Most pixels of a batch: features are taken at larger scales, too."""
+
+_GATHERED_BYTES = 256 * 2**20
+"""Most memory for gathered features, all classes and branches together."""
+
+
+@kept_memory()
+def spread(context: StageContext) -> Mapping[str, object]:
+    """Improve the maps of every image that has no result; writes `<id>.npz` (see `load_maps`)."""
+    config, catalog = context.config, context.catalog
+    settings = config.spread
+    accelerator = accelerator_for(config.device, config.precision)
+    network = load_network(context).to(accelerator.device)
+    network = network.to(memory_format=torch.channels_last)
+    prototypes: dict[str, dict[int, Prototypes]] = {}
+    if settings.prototypes:
+        prototypes = _prototypes(context, network)
+    pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
+    with context.track("spread", len(catalog), done=len(catalog) - len(pending)) as advance:
+        for samples, images in image_batches(context, pending, _MAX_PIXELS):
+            pixels = images.to(accelerator.device, memory_format=torch.channels_last).float() / 255
+            with accelerator.autocast(), torch.no_grad():
+                last = _last_features(network, pixels) if settings.prototypes else {}
+                details = [
+                    network.details(resized_images(pixels, scale)) for scale in settings.scales
+                ]
+            size = grid_size(pixels.shape[-2], pixels.shape[-1])
+            for place, sample in enumerate(samples):
+                kept = load_maps(context.run.path, sample.id)
+                maps = {}
+                for branch in BRANCHES:
+                    if branch not in kept:
+                        continue
+                    found = kept[branch].to(accelerator.device)
+                    classes = kept["classes"].tolist()
+                    if settings.prototypes and classes:
+                        known = prototypes[branch]
+                        local = torch.stack(
+                            [prototype_map(last[branch][place], known[k]) for k in classes]
+                        )
+                        found = normalized((found + _at(normalized(local), size)) / 2)
+                    if settings.spreading and classes:
+                        wide = [spread_maps(found, each[place], settings.power) for each in details]
+                        found = stretched(torch.stack([_at(each, size) for each in wide]).mean(0))
+                    maps[branch] = found.clamp(0, 1).cpu().numpy().astype(np.float16)
+                context.dir.write_npz(
+                    f"{sample.id}.npz",
+                    classes=kept["classes"].numpy(),
+                    size=kept["size"].numpy(),
+                    **maps,
+                )
+            advance(len(samples))
+    return {
+        "images": len(catalog),
+        "prototypes": {
+            branch: {
+                catalog.classes[k]: {"own": len(each.own), "context": len(each.context)}
+                for k, each in known.items()
+            }
+            for branch, known in prototypes.items()
+        },
+    }
+
+
+def _last_features(network: AMR, pixels: Tensor) -> dict[str, Tensor]:
+    """The last features [B,C,h,w] of each branch."""
+    shared = network.encode(pixels)
+    found = {"spotlight": network.spotlight.features(shared)}
+    if network.compensation is not None:
+        found["compensation"] = network.compensation.features(shared)
+    return found
+
+
+def _prototypes(context: StageContext, network: AMR) -> dict[str, dict[int, Prototypes]]:
+    """The prototypes of each branch and class, from the folder if they are there already."""
+    settings = context.config.prototypes
+    heads = {"spotlight": network.spotlight.head}
+    if network.compensation is not None:
+        heads["compensation"] = network.compensation.head
+    path = context.dir.file(_CENTRES)
+    if not path.is_file():
+        centres = _centres(context, network, list(heads), settings)
+        context.dir.write_bytes(_CENTRES, save(centres))
+    device = heads["spotlight"].weight.device
+    found: dict[str, dict[int, Prototypes]] = {branch: {} for branch in heads}
+    for key, kept in load_file(path, device=str(device)).items():
+        branch, index = key.split(".")
+        weight = heads[branch].weight.detach().flatten(1)
+        found[branch][int(index)] = sorted_out(kept, weight, int(index), settings)
+    return found
+
+
+_CENTRES = "centres.safetensors"
+
+
+def _centres(
+    context: StageContext, network: AMR, branches: list[str], settings: PrototypeSettings
+) -> dict[str, Tensor]:
+    """Centres of the features of each class, `branch.class`, from a bounded choice of images."""
+    catalog = context.catalog
+    chosen: dict[str, list[int]] = {}
+    images_of: dict[int, int] = {}
+    for index in range(len(catalog.classes)):
+        bearers = [s for s in catalog if index in s.tags]
+        bearers = bearers[:: max(1, -(-len(bearers) // settings.images))]
+        images_of[index] = len(bearers)
+        for sample in bearers:
+            chosen.setdefault(sample.id, []).append(index)
+    samples = [s for s in catalog if s.id in chosen]
+    width = network.widths[-1]
+    budget = _GATHERED_BYTES // (4 * width * len(branches) * max(1, len(catalog.classes)))
+    most = max(16, min(settings.vectors, budget))
+    gathered_of: dict[str, list[Tensor]] = {}
+    with context.track("prototypes", len(samples)) as advance:
+        for batch, images in image_batches(context, samples, _MAX_PIXELS):
+            pixels = images.to(network.mean.device, memory_format=torch.channels_last)
+            with torch.no_grad():
+                last = _last_features(network, pixels.float() / 255)
+            for place, sample in enumerate(batch):
+                kept = load_maps(context.run.path, sample.id)
+                for position, index in enumerate(kept["classes"].tolist()):
+                    if index not in chosen[sample.id]:
+                        continue
+                    for branch in branches:
+                        vectors = gathered(
+                            last[branch][place],
+                            kept[branch][position].to(last[branch].device),
+                            settings.foreground,
+                            max(1, most // images_of[index]),
+                        )
+                        gathered_of.setdefault(f"{branch}.{index}", []).append(vectors.cpu())
+            advance(len(batch))
+    centres = {}
+    for branch in branches:
+        for index in range(len(catalog.classes)):
+            parts = [part for part in gathered_of.get(f"{branch}.{index}", []) if len(part)]
+            if parts:
+                found = kmeans(torch.cat(parts), settings.clusters, seed=context.config.seed)
+            else:  # no map reaches the threshold: the classifier's own direction stands in
+                head = getattr(network, branch).head
+                found = head.weight.detach().flatten(1)[index : index + 1].cpu().float()
+            centres[f"{branch}.{index}"] = found.contiguous()
+    return centres
+
+
+def _at(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,78 @@
+"""Stage `walk`: maps walk at random up to the boundaries that `relate` learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from weakseg.ops.cam import grid_size
+from weakseg.ops.walk import random_walk
+from weakseg.rundir import StageContext
+from weakseg.stages.cams import image_batches
+from weakseg.stages.classify import load_network
+from weakseg.stages.maps import chosen_map, load_maps, map_stage
+from weakseg.stages.relate import boundaries, load_relations
+from weakseg.training.fit import accelerator_for
+from weakseg.training.memory import kept_memory
+
+_MAX_PIXELS = 500_000
+"""Most pixels of a batch: their mirror images and the relation network come on top."""
+
+
+@kept_memory()
+def walk(context: StageContext) -> Mapping[str, object]:
+    """Walk the maps of every image that has no result; writes `<id>.npz` (see `load_maps`).
+
+    Beside the maps `walk` it keeps the `boundary` probabilities [1,h,w].
+    """
+    config, catalog = context.config, context.catalog
+    pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
+    accelerator = accelerator_for(config.device, config.precision)
+    network = load_network(context).to(accelerator.device)
+    network = network.to(memory_format=torch.channels_last)
+    net = load_relations(context).to(accelerator.device)
+    stage = map_stage(context)
+    with context.track("walk", len(catalog), done=len(catalog) - len(pending)) as advance:
+        for samples, images in image_batches(context, pending, _MAX_PIXELS):
+            pixels = images.to(accelerator.device, memory_format=torch.channels_last)
+            grid = grid_size(pixels.shape[-2], pixels.shape[-1])
+            with accelerator.autocast():
+                features = network.pyramid(torch.cat([pixels, pixels.flip(-1)]))
+            found = boundaries([x.float() for x in features], net, grid)
+            for boundary, sample in zip(found, samples, strict=True):
+                kept = load_maps(context.run.path, sample.id, stage)
+                walked = walked_maps(
+                    chosen_map(context, kept).to(boundary.device), boundary, context
+                )
+                context.dir.write_npz(
+                    f"{sample.id}.npz",
+                    classes=kept["classes"].numpy(),
+                    size=kept["size"].numpy(),
+                    walk=walked.cpu().numpy().astype(np.float16),
+                    boundary=boundary.cpu().numpy().astype(np.float16),
+                )
+            advance(len(samples))
+    return {"images": len(catalog)}
+
+
+def walked_maps(maps: Tensor, boundary: Tensor, context: StageContext) -> Tensor:
+    """Maps [n,h',w'] after the walk, [n,h,w] on the boundary's grid, the highest value 1."""
+    settings = context.config.walk
+    if not len(maps):
+        return maps.new_zeros(0, *boundary.shape)
+    if maps.shape[-2:] != boundary.shape:
+        maps = functional.interpolate(
+            maps[None], size=boundary.shape, mode="bilinear", align_corners=False
+        )[0]
+    walked = random_walk(
+        maps**settings.power,
+        boundary,
+        radius=settings.radius,
+        beta=settings.beta,
+        steps=settings.steps,
+    )
+    return walked / walked.max().clamp_min(1e-5)
