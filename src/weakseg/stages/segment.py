@@ -185,7 +185,7 @@ def _label_counts(context: StageContext, lesson: Lesson) -> Tensor:
 def _agreements(
     context: StageContext, model: Segmenter, lesson: Lesson
 ) -> dict[str, float | None] | None:
-    """The mIoU of the network's labels with the masks: of images trained on, and of those held out."""
+    """The mIoU of the network's labels with the masks: of images trained on and held out."""
     if not lesson.held_out or os.environ.get("RANK", "0") != "0":
         return None
     trained = list(zip(lesson.samples, lesson.masks, strict=True))
