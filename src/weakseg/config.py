@@ -13,6 +13,7 @@ from weakseg.models.amr import AMRSettings
 from weakseg.models.backbone import BackboneSettings
 from weakseg.ops.cam import CamSettings
 from weakseg.ops.metrics import EvaluateSettings
+from weakseg.ops.predict import PredictSettings
 from weakseg.ops.prototypes import PrototypeSettings
 from weakseg.ops.refining import RefineSettings
 from weakseg.ops.seeds import SeedSettings
@@ -20,6 +21,7 @@ from weakseg.ops.spreading import SpreadSettings
 from weakseg.ops.walk import WalkSettings
 from weakseg.settings import Layer, assemble, assignment_layer, read_layer, to_yaml
 from weakseg.training.fit import FitSettings
+from weakseg.training.mask_task import SegmentSettings
 from weakseg.training.tasks import RelateSettings, TagTaskSettings
 from weakseg.types import ConfigError
 
@@ -30,7 +32,7 @@ ENVIRONMENT = frozenset(
         "cams.batch_size",
         *(
             f"{fit}.{name}"
-            for fit in ("fit", "relate.fit")
+            for fit in ("fit", "relate.fit", "segment.fit")
             for name in ("checkpoint_seconds", "workers")
         ),
     }
@@ -85,6 +87,12 @@ class RunConfig(BaseModel):
     refine: RefineSettings = Field(
         default_factory=RefineSettings, description="how maps become masks"
     )
+    segment: SegmentSettings = Field(
+        default_factory=SegmentSettings, description="the segmentation network"
+    )
+    predict: PredictSettings = Field(
+        default_factory=PredictSettings, description="how it looks at the validation images"
+    )
     evaluate: EvaluateSettings = Field(
         default_factory=EvaluateSettings, description="what is scored where truth exists"
     )
@@ -122,6 +130,12 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "fit": {"epochs": 4},
         "augment": {"crop": 224, "long_side": [224, 384]},
         "cams": {"long_side": 400, "scales": [0.5, 1.0, 1.5]},
+        "segment": {
+            "fit": {"epochs": 6},
+            "augment": {"crop": 256, "long_side": [224, 640]},
+            "long_side": 400,
+        },
+        "predict": {"scales": [1.0]},
     },
     "standard": {
         "fit": {"epochs": 6, "accumulate": 2},
@@ -135,11 +149,33 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "fit": {"epochs": 8, "lr": 0.01, "warmup": 0.0},
         "augment": {"crop": 512, "long_side": [320, 640]},
         "cams": {"scales": [0.5, 1.0, 1.5, 2.0]},
+        "segment": {
+            "backbone": {"name": "resnet101", "weights": "timm", "output_stride": 8},
+            "network": {"decoder": "deeplabv2", "dropout": 0.0},
+            "task": {"ema": 0.0},
+            "fit": {
+                "epochs": 28,
+                "batch_size": 10,
+                "lr": 2.5e-4,
+                "weight_decay": 5e-4,
+                "warmup": 0.0,
+            },
+            "augment": {"crop": 321, "long_side": [250, 750], "color": 0.0},
+            "long_side": 500,
+            "held_out": 0.0,
+        },
+        "predict": {"scales": [0.5, 0.75, 1.0, 1.25, 1.5]},
     },
     "demo": {
         "fit": {"epochs": 9, "batch_size": 8, "lr": 0.01},
         "augment": {"crop": 160, "long_side": [160, 288]},
         "cams": {"long_side": 256, "scales": [1.0]},
+        "segment": {
+            "fit": {"epochs": 12, "batch_size": 8},
+            "augment": {"crop": 160, "long_side": [160, 320]},
+            "long_side": 256,
+        },
+        "predict": {"scales": [1.0]},
     },
 }
 """What each preset changes of the defaults."""

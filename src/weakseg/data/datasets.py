@@ -1,4 +1,4 @@
-"""Torch data sets of a catalog: training views with tags, whole images in batches of one size."""
+"""Torch data sets: training views with tags or masks, whole images in batches of one size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from weakseg.data.images import read_image, read_mask, resized
-from weakseg.data.transforms import AugmentSettings, augment, augment_pair
+from weakseg.data.transforms import AugmentSettings, MaskAugmentSettings, augment, augment_pair
 from weakseg.types import Catalog, Sample
 
 
@@ -43,35 +43,32 @@ class TaggedViews(Dataset[tuple[Tensor, Tensor]]):
 
 
 class MaskedViews(Dataset[tuple[Tensor, Tensor]]):
-    """Random views of images with the same views of their masks.
-
-    As in `TaggedViews`, an item is asked for by (epoch, index) and depends on these and the seed
-    alone.
+    """Random views of images and of their masks, asked for by (epoch, index) as `TaggedViews`.
 
     Args:
-        images: The images' paths.
-        masks: The path of each image's mask, on the image's grid or a coarser one.
-        settings: How images are varied.
+        samples: The images.
+        masks: The mask file of each.
+        settings: How they are varied.
         seed: Of the variation.
     """
 
     def __init__(
         self,
-        images: Sequence[Path],
+        samples: Sequence[Sample],
         masks: Sequence[Path],
-        settings: AugmentSettings,
+        settings: MaskAugmentSettings,
         seed: int = 0,
     ) -> None:
-        self.images, self.masks, self.settings, self.seed = images, masks, settings, seed
+        self.samples, self.masks, self.settings, self.seed = samples, masks, settings, seed
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The view uint8 [3,crop,crop] of an image and of its mask, uint8 [crop,crop]."""
+        """The view uint8 [3,crop,crop] and its labels uint8 [crop,crop], 255 where unknown."""
         epoch, index = key
         generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) & (2**63 - 1))
-        image = read_image(self.images[index], max_side=2 * self.settings.long_side[1])
+        image = read_image(self.samples[index].image, max_side=2 * self.settings.long_side[1])
         return augment_pair(image, read_mask(self.masks[index]), self.settings, generator)
 
 

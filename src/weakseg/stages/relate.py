@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import cast
 
@@ -37,7 +38,7 @@ def relate(context: StageContext) -> Mapping[str, object]:
     workers = reading_workers(settings.fit)
     folder = context.run.path / "seeds"
     views = MaskedViews(
-        [sample.image for sample in catalog],
+        catalog.samples,
         [folder / f"{sample.id}.png" for sample in catalog],
         settings.augment,
         config.seed,
@@ -61,12 +62,12 @@ def relate(context: StageContext) -> Mapping[str, object]:
             seed=config.seed,
             advance=advance,
         )
-    if settings.displacement:
-        _measure_displacement(context, task, views)
-    context.dir.write_bytes(
-        STATE, save({name: value.cpu().contiguous() for name, value in net.state_dict().items()})
-    )
-    (context.dir.path / CHECKPOINT).unlink(missing_ok=True)
+    if os.environ.get("RANK", "0") == "0":
+        if net.displacement_head is not None:
+            _measure_displacement(context, task, views)
+        state = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
+        context.dir.write_bytes(STATE, save(state))
+        (context.dir.path / CHECKPOINT).unlink(missing_ok=True)
     return {
         "images": len(catalog),
         "steps": summary.steps,

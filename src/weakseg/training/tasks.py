@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from weakseg.data.transforms import AugmentSettings
+from weakseg.data.transforms import MaskAugmentSettings
 from weakseg.models.amr import AMR, AttentionModulation, Branch
 from weakseg.models.irn import RelationNet
 from weakseg.ops.affinity import pair_labels
@@ -134,8 +134,9 @@ class RelateSettings(BaseModel):
         default_factory=lambda: FitSettings(epochs=3, lr=0.1, warmup=0.0),
         description="how the network learns",
     )
-    augment: AugmentSettings = Field(
-        default_factory=AugmentSettings, description="how images are varied"
+    augment: MaskAugmentSettings = Field(
+        default_factory=lambda: MaskAugmentSettings(crop=288, long_side=(288, 576), color=0.0),
+        description="how images are varied",
     )
 
 
