@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from weakseg.api import check, evaluate, run
+    from weakseg.api import check, evaluate, report, run
     from weakseg.data.source import open_catalog
     from weakseg.models.amr import AMR, AttentionModulation
     from weakseg.ops.crf import dense_crf
@@ -33,6 +33,7 @@ __all__ = [
     "evaluate",
     "open_catalog",
     "random_walk",
+    "report",
     "run",
 ]
 
@@ -48,6 +49,7 @@ _HOMES = {
     "evaluate": "weakseg.api",
     "open_catalog": "weakseg.data.source",
     "random_walk": "weakseg.ops.walk",
+    "report": "weakseg.api",
     "run": "weakseg.api",
 }
 

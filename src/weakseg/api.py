@@ -1,4 +1,4 @@
-"""The commands as functions: `weakseg.run`, `weakseg.check`, `weakseg.evaluate`, and the demo.
+"""The commands as functions: `weakseg.run`, `check`, `evaluate`, `report`, and the demo.
 
 Each imports what it needs when it is called, so that `check` does not wait for torch.
 """
@@ -138,7 +138,7 @@ def run(
     catalog, skipped, checked = _checked(
         source, folder, kind=kind, split=split, skip_bad=skip_bad, console=console
     )
-    return run_pipeline(
+    summary = run_pipeline(
         settings,
         folder,
         catalog=catalog,
@@ -150,6 +150,49 @@ def run(
         skipped=skipped,
         checked=checked,
     )
+    if any(not stage.skipped for stage in summary.stages) or not _report_of(summary.run).exists():
+        _try_report(summary, console)
+    return summary
+
+
+def report(run: Path | str, *, console: Console | None = None) -> Path:
+    """Writes a run's report, one page that needs nothing else and no network.
+
+    `weakseg.run` does so at its end; this does it again, or for a run that is not finished.
+
+    Args:
+        run: The run's folder.
+        console: Where to show how far it is; nowhere if None.
+
+    Returns:
+        The page, `RUN/report.html`.
+
+    Raises:
+        RunError: The folder is no run, is damaged, or cannot be written.
+
+    Example:
+        >>> import weakseg
+        >>> weakseg.report("runs/photos")  # doctest: +SKIP
+        PosixPath('runs/photos/report.html')
+    """
+    from weakseg.apps.report import write_report
+
+    return write_report(run, console=console)
+
+
+def _report_of(run: Path) -> Path:
+    return run / "report.html"
+
+
+def _try_report(summary: PipelineSummary, console: Console) -> None:
+    """Writes the report of what was run; a run is not lost by a report that fails."""
+    if not summary.stages:  # not the first process of its launcher
+        return
+    try:
+        report(summary.run, console=console)
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        console.print(f"report: not written: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _checked(

@@ -96,6 +96,11 @@ def parser() -> argparse.ArgumentParser:
         "--classes", type=Path, metavar="FILE", help="names of the classes 1, 2, …, one a line"
     )
     evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
+
+    report = command(
+        "report", _report, "Write a run's report anew, one page that needs no network."
+    )
+    report.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     return top
 
 
@@ -269,4 +274,12 @@ def _evaluate(options: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(scores.to_json(), ensure_ascii=False, indent=2) + "\n")
     else:
         _console().print(scores.table(f"Scores in percent, {scores.images} images"))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from weakseg import api  # noqa: PLC0415
+
+    progress = _console(stderr=True) if sys.stderr.isatty() else None
+    sys.stdout.write(f"{api.report(options.run, console=progress)}\n")
     return 0

@@ -122,6 +122,8 @@ def show_summary(summary: PipelineSummary, console: Console) -> None:
     names = {stage.name for stage in summary.stages}
     what = "masks" if "masks" in names else summary.stages[-1].name
     _line(console, f"{what}: {summary.run / what}")
+    if (page := summary.run / "report.html").is_file():
+        _line(console, f"report: {page}")
 
 
 def show_demo(demo: DemoSummary, console: Console) -> None:
@@ -139,6 +141,7 @@ def show_demo(demo: DemoSummary, console: Console) -> None:
     console.print(table)
     _line(console, f"{demo.seconds:.0f} s in all; pictures to look at: {demo.picture}")
     _line(console, f"masks: {demo.amr.run / 'masks'}")
+    _line(console, f"report: {demo.amr.run / 'report.html'}")
 
 
 def _show_scores(metrics: Mapping[str, Any], console: Console) -> None:
