@@ -97,9 +97,7 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
 
-    report = command(
-        "report", _report, "Write a run's report anew, one page that needs no network."
-    )
+    report = command("report", _report, "Write a run's report anew: one page, no network needed.")
     report.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     return top
 

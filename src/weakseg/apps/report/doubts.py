@@ -32,6 +32,17 @@ KINDS: Mapping[str, str] = {
 }
 """Reasons to look at an image, in the order of their weight."""
 
+MEANINGS: Mapping[str, str] = {
+    "empty": "The tag says it is there, but no pixel was found: often a wrong tag, or something "
+    "very small.",
+    "disagree": "Spotlight and compensation point to different places; the overlap is 1 where "
+    "they agree, 0 where not at all.",
+    "unsure": "The class hardly scores higher than the background or another tag of the image, "
+    "even inside its own mask.",
+    "border": "A slightly different threshold would change much of the mask.",
+}
+"""The same reasons in a sentence."""
+
 _STEP = 0.05
 """How far the threshold is moved to see how much of a mask hangs on it."""
 
@@ -145,8 +156,8 @@ def _doubts(
     present = torch.bincount(labels.flatten(), minlength=256).nonzero().flatten().tolist()
     for k, name in zip(classes, names, strict=True):
         if k + 1 not in present:
-            text = Markup("tagged <em>{}</em>, but no pixel of it in the mask")
-            yield Doubt("empty", 1.0, text.format(name))
+            text = "tagged <em>{}</em>, but no pixel of it in the mask"
+            yield Doubt("empty", 1.0, Markup(text).format(name))
     limits = facts.thresholds
     if kinds.keys() & limits.keys() >= set(BRANCHES):
         for k, name in enumerate(names):

@@ -18,7 +18,7 @@ from weakseg.stagedir import StageDir, read_json
 from weakseg.types import Catalog, RunError
 
 ABOUT: Mapping[str, str] = {
-    "classify": "Two networks learn from the tags alone which parts of a photo speak for a class.",
+    "classify": "A network learns from the tags alone which parts of a photo speak for a class.",
     "cams": "For every photo and tag, a map of how strongly each place speaks for it.",
     "seeds": "The places that are surely an object or surely background; the rest stays open.",
     "relate": "A network learns from the seeds which neighbouring pixels belong together.",
@@ -85,7 +85,7 @@ class Facts:
         config: All settings as YAML.
         xi: Weight of the spotlight in the weighted maps.
         thresholds: Chosen by the stage `masks`, by kind of map.
-        kind: The kind of map that the masks were made of.
+        kind: The kind of map that the masks were made of, or that stands for it.
         maskless: Ids of tagged images without any mask.
         logs: Of every training.
         scores: All there are, in the order of stages.
@@ -140,6 +140,11 @@ def read_facts(path: Path) -> Facts:
         for folder in done
         if (folder.path / "metrics.json").is_file()
     }
+    thresholds = {
+        kind: float(value)
+        for kind, value in (masks.get("thresholds") or {}).items()
+        if is_number(value)
+    }
     config = _text(path / "config.yaml")
     return Facts(
         path=path,
@@ -153,12 +158,11 @@ def read_facts(path: Path) -> Facts:
         stages=tuple(_stage_fact(folder, total) for folder in folders),
         config=config,
         xi=_xi(config),
-        thresholds={
-            kind: float(value)
-            for kind, value in (masks.get("thresholds") or {}).items()
-            if is_number(value)
-        },
-        kind=str(masks.get("maps") or "weighted"),
+        thresholds=thresholds,
+        kind=next(
+            (kind for kind in (masks.get("maps"), "weighted", "spotlight") if kind in thresholds),
+            "weighted",
+        ),
         maskless=tuple(map(str, masks.get("tagged_without_mask") or ())),
         logs=tuple(log for folder in folders if (log := _training_log(folder)) is not None),
         scores=tuple(

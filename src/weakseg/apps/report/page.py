@@ -72,9 +72,11 @@ def render(facts: Facts, console: Console) -> str:
             facts=facts,
             survey=survey,
             kinds=doubts.KINDS,
+            meanings=doubts.MEANINGS,
             urgent=urgent,
             shown_kinds={doubt.kind for card in urgent for doubt in card.doubts},
             usual=usual,
+            two_branches=any(_shows_both(card) for card in usual),
             columns=_columns([*urgent, *usual]),
             score_rows=scores.score_rows(facts),
             class_columns=scores.class_columns(facts),
@@ -105,10 +107,14 @@ def _threshold_charts(facts: Facts, survey: Survey | None) -> list[charts.Chart]
     return found
 
 
+def _shows_both(card: pictures.Card) -> bool:
+    return any(panel.title == "compensation" for panel in card.panels)
+
+
 def _columns(shown: Sequence[pictures.Card]) -> int:
     """Pictures side by side where there is room: all of a card, or half of many."""
     most = max((len(card.panels) for card in shown), default=1)
-    return most if most <= 6 else -(-most // 2)
+    return max(4, most if most <= 6 else -(-most // 2))
 
 
 def _environment() -> Environment:
