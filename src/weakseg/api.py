@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,6 +88,7 @@ def run(
     until: str | None = None,
     skip_bad: bool = False,
     force: bool = False,
+    log: str | None = None,
     console: Console | None = None,
 ) -> PipelineSummary:
     """Makes masks for a source: checks it, then runs every stage that is not finished.
@@ -105,13 +106,14 @@ def run(
         until: The last stage to run; None: all.
         skip_bad: Whether to go on without the images that are bad.
         force: Whether results made with other settings are removed and made anew.
+        log: `tensorboard` or `wandb`: shows the training curves there, too.
         console: Where to print; standard output if None.
 
     Returns:
         What became of each stage, scores, time and memory.
 
     Raises:
-        ConfigError: A setting is unknown or wrong.
+        ConfigError: A setting is unknown or wrong, or what `log` names is not installed.
         FaultsFoundError: The source has faults.
         RunError: The folder holds results of other settings, or is in use.
 
@@ -121,6 +123,7 @@ def run(
     """
     from rich.console import Console
 
+    from weakseg.apps.trackers import check_tracker, followed
     from weakseg.config import RunConfig, load_config
     from weakseg.pipeline import run_pipeline, stages_until
     from weakseg.rundir import RunDir
@@ -132,24 +135,27 @@ def run(
     else:
         settings = load_config(preset, config, overrides)
     stages_until(until)
+    if log:
+        check_tracker(log)
     folder = RunDir(out)
     folder.check()
     console = console or Console()
     catalog, skipped, checked = _checked(
         source, folder, kind=kind, split=split, skip_bad=skip_bad, console=console
     )
-    summary = run_pipeline(
-        settings,
-        folder,
-        catalog=catalog,
-        until=until,
-        force=force,
-        console=console,
-        source=source,
-        split=split,
-        skipped=skipped,
-        checked=checked,
-    )
+    with followed(folder.path, log) if log else nullcontext():
+        summary = run_pipeline(
+            settings,
+            folder,
+            catalog=catalog,
+            until=until,
+            force=force,
+            console=console,
+            source=source,
+            split=split,
+            skipped=skipped,
+            checked=checked,
+        )
     if any(not stage.skipped for stage in summary.stages) or not _report_of(summary.run).exists():
         _try_report(summary, console)
     return summary

@@ -85,6 +85,9 @@ def parser() -> argparse.ArgumentParser:
         "--force", action="store_true", help="make anew what was made with other settings"
     )
     run.add_argument("--skip-bad", action="store_true", help="go on without the bad images")
+    run.add_argument(
+        "--log", metavar="NAME", help="show the training in tensorboard or wandb, if installed"
+    )
     run.add_argument("--print-config", action="store_true", help="print all settings and stop")
     run.set_defaults(parser=run)
 
@@ -248,6 +251,7 @@ def _run(options: argparse.Namespace) -> int:
             until=options.until,
             skip_bad=options.skip_bad,
             force=options.force,
+            log=options.log,
             console=console,
         )
     except api.FaultsFoundError as error:

@@ -29,6 +29,7 @@ ABOUT: Mapping[str, str] = {
 }
 """What each stage does, in a sentence for people who never saw the method."""
 
+_KINDS = ("weighted", "spotlight")
 _NO_LOSS = {"step", "epoch", "lr", "images_per_second"}
 
 
@@ -160,8 +161,7 @@ def read_facts(path: Path) -> Facts:
         xi=_xi(config),
         thresholds=thresholds,
         kind=next(
-            (kind for kind in (masks.get("maps"), "weighted", "spotlight") if kind in thresholds),
-            "weighted",
+            (str(kind) for kind in (masks.get("maps"), *_KINDS) if kind in thresholds), _KINDS[0]
         ),
         maskless=tuple(map(str, masks.get("tagged_without_mask") or ())),
         logs=tuple(log for folder in folders if (log := _training_log(folder)) is not None),
