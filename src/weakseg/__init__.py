@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from weakseg.api import check, evaluate, export, run
+    from weakseg.api import check, evaluate, export, report, run
     from weakseg.data.source import open_catalog
     from weakseg.models.amr import AMR, AttentionModulation
     from weakseg.ops.crf import dense_crf
@@ -34,6 +34,7 @@ __all__ = [
     "export",
     "open_catalog",
     "random_walk",
+    "report",
     "run",
 ]
 
@@ -50,6 +51,7 @@ _HOMES = {
     "export": "weakseg.api",
     "open_catalog": "weakseg.data.source",
     "random_walk": "weakseg.ops.walk",
+    "report": "weakseg.api",
     "run": "weakseg.api",
 }
 

@@ -1,4 +1,4 @@
-"""The commands as functions: `weakseg.run`, `check`, `evaluate`, `export`, and the demo.
+"""The commands as functions: `weakseg.run`, `check`, `evaluate`, `export`, `report`, and the demo.
 
 Each imports what it needs when it is called, so that `check` does not wait for torch.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,6 +90,7 @@ def run(
     until: str | None = None,
     skip_bad: bool = False,
     force: bool = False,
+    log: str | None = None,
     console: Console | None = None,
 ) -> PipelineSummary:
     """Makes masks and a segmentation network: checks the source, then runs what is not finished.
@@ -108,13 +109,14 @@ def run(
         until: The last stage to run; None: all.
         skip_bad: Whether to go on without the images that are bad.
         force: Whether results made with other settings are removed and made anew.
+        log: `tensorboard` or `wandb`: shows the training curves there, too.
         console: Where to print; standard output if None.
 
     Returns:
         What became of each stage, scores, time and memory.
 
     Raises:
-        ConfigError: A setting is unknown or wrong.
+        ConfigError: A setting is unknown or wrong, or what `log` names is not installed.
         DataError: The source cannot be used, or both splits have images in common.
         FaultsFoundError: It has faults.
         RunError: The folder holds results of other settings, or is in use.
@@ -125,6 +127,7 @@ def run(
     """
     from rich.console import Console
 
+    from weakseg.apps.trackers import check_tracker, followed
     from weakseg.config import RunConfig, load_config
     from weakseg.pipeline import Validation, run_pipeline, stages_until
     from weakseg.rundir import VALIDATION, RunDir
@@ -136,6 +139,8 @@ def run(
     else:
         settings = load_config(preset, config, overrides)
     stages_until(until, validation=val is not None)
+    if log:
+        check_tracker(log)
     folder = RunDir(out)
     folder.check()
     console = console or Console()
@@ -155,19 +160,63 @@ def run(
         )
         _refuse_common(catalog, second, split, val)
         validation = Validation(second, val, left_out, hashed)
-    return run_pipeline(
-        settings,
-        folder,
-        catalog=catalog,
-        until=until,
-        force=force,
-        console=console,
-        source=source,
-        split=split,
-        skipped=skipped,
-        checked=checked,
-        validation=validation,
-    )
+    with followed(folder.path, log) if log else nullcontext():
+        summary = run_pipeline(
+            settings,
+            folder,
+            catalog=catalog,
+            until=until,
+            force=force,
+            console=console,
+            source=source,
+            split=split,
+            skipped=skipped,
+            checked=checked,
+            validation=validation,
+        )
+    if any(not stage.skipped for stage in summary.stages) or not _report_of(summary.run).exists():
+        _try_report(summary, console)
+    return summary
+
+
+def report(run: Path | str, *, console: Console | None = None) -> Path:
+    """Writes a run's report, one page that needs nothing else and no network.
+
+    `weakseg.run` does so at its end; this does it again, or for a run that is not finished.
+
+    Args:
+        run: The run's folder.
+        console: Where to show how far it is; nowhere if None.
+
+    Returns:
+        The page, `RUN/report.html`.
+
+    Raises:
+        RunError: The folder is no run, is damaged, or cannot be written.
+
+    Example:
+        >>> import weakseg
+        >>> weakseg.report("runs/photos")  # doctest: +SKIP
+        PosixPath('runs/photos/report.html')
+    """
+    from weakseg.apps.report import write_report
+
+    return write_report(run, console=console)
+
+
+def _report_of(run: Path) -> Path:
+    return run / "report.html"
+
+
+def _try_report(summary: PipelineSummary, console: Console) -> None:
+    """Writes the report of what was run; a run is not lost by a report that fails."""
+    if not summary.stages:  # not the first process of its launcher
+        return
+    try:
+        report(summary.run, console=console)
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        console.print(f"report: not written: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _refuse_common(catalog: Catalog, second: Catalog, split: str | None, val: str) -> None:

@@ -95,6 +95,9 @@ def parser() -> argparse.ArgumentParser:
         "--force", action="store_true", help="make anew what was made with other settings"
     )
     run.add_argument("--skip-bad", action="store_true", help="go on without the bad images")
+    run.add_argument(
+        "--log", metavar="NAME", help="show the training in tensorboard or wandb, if installed"
+    )
     run.add_argument("--print-config", action="store_true", help="print all settings and stop")
     run.set_defaults(parser=run)
 
@@ -124,6 +127,9 @@ def parser() -> argparse.ArgumentParser:
         help="label-studio: what stands before each image's path; default: "
         "/data/local-files/?d= and the image folder's name",
     )
+
+    report = command("report", _report, "Write a run's report anew: one page, no network needed.")
+    report.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     return top
 
 
@@ -276,6 +282,7 @@ def _run(options: argparse.Namespace) -> int:
             until=options.until,
             skip_bad=options.skip_bad,
             force=options.force,
+            log=options.log,
             console=console,
         )
     except api.FaultsFoundError as error:
@@ -317,4 +324,12 @@ def _export(options: argparse.Namespace) -> int:
     )
     counts = "" if written.masks is None else f": {written.images} images, {written.masks} masks"
     sys.stdout.write(f"{written.path}{counts}\n")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from weakseg import api  # noqa: PLC0415
+
+    progress = _console(stderr=True) if sys.stderr.isatty() else None
+    sys.stdout.write(f"{api.report(options.run, console=progress)}\n")
     return 0

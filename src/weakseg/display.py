@@ -124,6 +124,8 @@ def show_summary(summary: PipelineSummary, console: Console) -> None:
     _line(console, f"{what}: {summary.run / what}")
     if "segment" in names:
         _line(console, f"network: {summary.run / 'segment' / 'model'}")
+    if (page := summary.run / "report.html").is_file():
+        _line(console, f"report: {page}")
 
 
 def show_demo(demo: DemoSummary, console: Console) -> None:
@@ -141,6 +143,7 @@ def show_demo(demo: DemoSummary, console: Console) -> None:
     console.print(table)
     _line(console, f"{demo.seconds:.0f} s in all; pictures to look at: {demo.picture}")
     _line(console, f"masks: {demo.amr.run / 'masks'}")
+    _line(console, f"report: {demo.amr.run / 'report.html'}")
 
 
 def _show_scores(metrics: Mapping[str, Any], console: Console) -> None:

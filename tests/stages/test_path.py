@@ -82,6 +82,16 @@ def test_a_finished_run_does_nothing_again(run, data):
     assert all(stage.skipped for stage in again.stages)
 
 
+def test_a_report_is_written_once(run, data):
+    page = run.run / "report.html"
+    before = page.stat().st_mtime_ns
+    api.run(data, run.run, preset="fast", overrides=SET)
+    assert page.stat().st_mtime_ns == before
+    page.unlink()
+    api.run(data, run.run, preset="fast", overrides=SET)
+    assert "Images to look at first" in page.read_text(encoding="utf-8")
+
+
 def test_missing_maps_alone_are_made_again_and_are_the_same(run, data):
     stage = run.run / "cams"
     files = sorted(stage.rglob("*.npz"))

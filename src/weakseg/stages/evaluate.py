@@ -13,7 +13,7 @@ from torch import Tensor
 from weakseg.data.images import read_mask
 from weakseg.ops.metrics import EvaluateSettings, SweepPoint, ThresholdSweep, mean_iou
 from weakseg.rundir import StageContext
-from weakseg.stages.maps import background_score, load_maps, map_kinds
+from weakseg.stages.maps import load_maps, map_kinds, map_stages, map_title
 from weakseg.stages.mask_folders import evaluate_masks
 from weakseg.stages.scores import (
     MaskScorer,
@@ -53,7 +53,7 @@ def evaluate(context: StageContext) -> dict[str, object]:
     scored = [sample for sample in catalog if sample.mask is not None]
     if not scored:
         return _count_only(context)
-    blind = _blind_thresholds(context)
+    blind: dict[str, float] = context.run.stage("masks").summary["thresholds"]
     sweeps = {
         name: ThresholdSweep(len(catalog.classes), _grid(settings, threshold))
         for name, threshold in blind.items()
@@ -159,35 +159,12 @@ def _read_truth(sample: Sample, prediction: Tensor, classes: int) -> Tensor:
     return truth
 
 
-def _map_stages(context: StageContext) -> list[str]:
-    """The stages that keep maps in this run, in their order."""
-    return [
-        "cams",
-        *(["spread"] if context.config.spread.active else []),
-        *(["walk"] if context.config.refine.walks else []),
-    ]
-
-
-def _title(stage: str, kind: str) -> str:
-    return kind if stage in ("cams", kind) else f"{kind}, {stage}"
-
-
-def _blind_thresholds(context: StageContext) -> dict[str, float]:
-    """The kinds of maps by title, and of each the threshold chosen from all images' maps."""
-    blind: dict[str, float] = {}
-    first = context.catalog.samples[0].id
-    for stage in _map_stages(context):
-        for kind in map_kinds(context, load_maps(context.run.path, first, stage)):
-            blind[_title(stage, kind)] = background_score(context, stage, kind)
-    return blind
-
-
 def _read_maps(
     context: StageContext, sample: Sample, truth: Tensor
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """The maps [n,h,w] that each stage kept, by title, and their classes [n] from 0."""
     found = {}
-    for stage in _map_stages(context):
+    for stage in map_stages(context):
         kept = load_maps(context.run.path, sample.id, stage)
         classes, size = kept["classes"], tuple(kept["size"].tolist())
         if size != tuple(truth.shape):
@@ -195,7 +172,7 @@ def _read_maps(
         if bool(((classes < 0) | (classes >= len(context.catalog.classes))).any()):
             raise _damaged(context, sample, stage, f"it holds classes {classes.tolist()}")
         for kind, maps in map_kinds(context, kept).items():
-            found[_title(stage, kind)] = (maps, classes)
+            found[map_title(stage, kind)] = (maps, classes)
     return found
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from weakseg.ops.cam import weighted_cam
 from weakseg.ops.spreading import HALF
-from weakseg.ops.threshold import BINS, blind_threshold, score_histogram
+from weakseg.ops.threshold import blind_threshold, score_histogram
 from weakseg.rundir import StageContext
 from weakseg.types import RunError
 
@@ -105,40 +105,54 @@ def chosen_map(context: StageContext, kept: Mapping[str, Tensor]) -> Tensor:
     return kinds.get(context.config.refine.maps, next(iter(kinds.values())))
 
 
-def pooled_histogram(context: StageContext, stage: str, kind: str | None = None) -> Tensor:
-    """How the foreground scores of a stage's maps are spread; see `score_histogram`.
+def map_stages(context: StageContext) -> list[str]:
+    """The stages that keep maps in this run, in their order."""
+    return [
+        "cams",
+        *(["spread"] if context.config.spread.active else []),
+        *(["walk"] if context.config.refine.walks else []),
+    ]
 
-    Of many images an even choice is looked at: a threshold needs no more.
+
+def map_title(stage: str, kind: str) -> str:
+    """What a stage's maps of a kind are called: `weighted`, `weighted, spread`, `walk`."""
+    return kind if stage in ("cams", kind) else f"{kind}, {stage}"
+
+
+def final_title(context: StageContext) -> str:
+    """The title of the maps that the masks are made of."""
+    stage = map_stages(context)[-1]
+    if stage == "walk":
+        return "walk"
+    branches = 2 if context.config.amr.compensation else 1
+    return map_title(stage, context.config.refine.maps if branches > 1 else "spotlight")
+
+
+def background_scores(context: StageContext, stage: str) -> dict[str, float]:
+    """The background threshold of each kind of a stage's maps by title, chosen without truth.
+
+    Stretched maps are parted half-way; others by how all their scores are spread (of many images an
+    even choice is looked at: a threshold needs no more).
 
     Args:
         context: The run.
         stage: `cams`, `spread` or `walk`.
-        kind: Which maps, see `map_kinds`; None: the chosen ones.
     """
     samples = context.catalog.samples
     looked_at = samples[:: max(1, len(samples) // _POOLED)]
-    total = torch.zeros(BINS, dtype=torch.float64)
-    with context.track(f"threshold of {stage}", len(looked_at)) as advance:
-        for sample in looked_at:
+    halves = stage == "spread" and context.config.spread.spreading
+    pooled: dict[str, Tensor] = {}
+    with context.track(f"{stage}, threshold", 1 if halves else len(looked_at)) as advance:
+        for sample in looked_at[:1] if halves else looked_at:
             kept = load_maps(context.run.path, sample.id, stage)
-            maps = map_kinds(context, kept)[kind] if kind else chosen_map(context, kept)
-            total += score_histogram(maps)
+            for kind, maps in map_kinds(context, kept).items():
+                histogram = score_histogram(maps)
+                pooled[kind] = pooled[kind] + histogram if kind in pooled else histogram
             advance()
-    return total
-
-
-def background_score(context: StageContext, stage: str, kind: str | None = None) -> float:
-    """The background threshold of a stage's maps, chosen without truth.
-
-    Stretched maps are parted half-way; others by the spread of all their scores.
-
-    Args:
-        context: The run.
-        stage: `cams`, `spread` or `walk`.
-        kind: Which maps, see `map_kinds`; None: the chosen ones.
-    """
-    if stage == "spread" and context.config.spread.spreading:
-        return HALF
-    histogram = pooled_histogram(context, stage, kind)
     # Where no image has tags there is nothing to choose from, and nothing to part.
-    return blind_threshold(histogram) if float(histogram.sum()) else HALF
+    return {
+        map_title(stage, kind): blind_threshold(histogram)
+        if not halves and float(histogram.sum())
+        else HALF
+        for kind, histogram in pooled.items()
+    }

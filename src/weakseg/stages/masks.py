@@ -10,19 +10,21 @@ from weakseg.data.masks import write_mask
 from weakseg.ops.cam import label_map, working_size
 from weakseg.ops.refining import labels_of, refined_shares
 from weakseg.rundir import StageContext
-from weakseg.stages.maps import background_score, chosen_map, load_maps, map_stage
+from weakseg.stages.maps import background_scores, chosen_map, final_title, load_maps, map_stages
 from weakseg.stages.parallel import each
 from weakseg.types import Sample
 
 
 def masks(context: StageContext) -> Mapping[str, object]:
-    """Choose the threshold from all maps, then write `<id>.png` for every image."""
+    """Choose the thresholds from all maps, then write `<id>.png` for every image."""
     catalog, settings = context.catalog, context.config.refine
-    stage = "walk" if settings.walks else map_stage(context)
-    threshold = settings.threshold
-    if threshold is None:
-        threshold = background_score(context, stage)
-    job = _Job(context, stage, threshold)
+    title = final_title(context)
+    thresholds: dict[str, float] = {}
+    for stage in map_stages(context):
+        thresholds |= background_scores(context, stage)
+    if settings.threshold is not None:
+        thresholds[title] = settings.threshold
+    job = _Job(context, map_stages(context)[-1], thresholds[title])
     covered = 0.0
     without: list[str] = []
     with context.track("masks", len(catalog)) as advance:
@@ -33,8 +35,8 @@ def masks(context: StageContext) -> Mapping[str, object]:
             advance()
     return {
         "images": len(catalog),
-        "maps": stage,
-        "threshold": threshold,
+        "maps": title,
+        "thresholds": thresholds,
         "mean_foreground": covered / max(1, len(catalog)),
         "tagged_without_mask": without,
     }

@@ -13,7 +13,7 @@ from weakseg.ops.cam import working_size
 from weakseg.ops.refining import class_shares, labels_of
 from weakseg.ops.seeds import SeedSettings, confident_seeds, doubtful, scaled_crf
 from weakseg.rundir import StageContext
-from weakseg.stages.maps import background_score, chosen_map, load_maps, map_stage
+from weakseg.stages.maps import background_scores, chosen_map, load_maps, map_stage, map_title
 from weakseg.stages.parallel import each
 from weakseg.types import BACKGROUND, IGNORE, Sample
 
@@ -39,7 +39,9 @@ def _thresholds(context: StageContext) -> tuple[float, float]:
     settings: SeedSettings = context.config.seeds
     high, low = settings.foreground, settings.background
     if high is None or low is None:
-        middle = background_score(context, map_stage(context))
+        stage, kind = map_stage(context), context.config.refine.maps
+        scores = background_scores(context, stage)
+        middle = scores.get(map_title(stage, kind), next(iter(scores.values())))
         high = doubtful(middle)[1] if high is None else high
         low = doubtful(middle)[0] if low is None else low
     return high, low

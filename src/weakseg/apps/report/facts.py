@@ -1,0 +1,247 @@
+"""What a run's small files tell: stages, times, training logs, scores."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from weakseg.apps.report.metrics import Score, Sweep, is_number, number_or_nan, scores_in, sweeps_in
+from weakseg.pipeline import STAGES
+from weakseg.rundir import RunDir
+from weakseg.stagedir import StageDir, read_json
+from weakseg.types import Catalog, RunError
+
+ABOUT: Mapping[str, str] = {
+    "classify": "A network learns from the tags alone which parts of a photo speak for a class.",
+    "cams": "For every photo and tag, a map of how strongly each place speaks for it.",
+    "seeds": "The places that are surely an object or surely background; the rest stays open.",
+    "relate": "A network learns from the seeds which neighbouring pixels belong together.",
+    "masks": "Every pixel becomes a class or background: a mask for every photo.",
+    "segment": "A segmentation network learns from the masks, so that it can do new photos.",
+    "validate": "The segmentation network is scored on photos that it has not learned from.",
+    "evaluate": "Maps and masks are compared with true masks, where there are some.",
+}
+"""What each stage does, in a sentence for people who never saw the method."""
+
+_KINDS = ("weighted", "spotlight")
+_NO_LOSS = {"step", "epoch", "lr", "images_per_second"}
+
+
+@dataclass(frozen=True)
+class StageFact:
+    """What is known of one stage.
+
+    Attributes:
+        name: The stage.
+        about: What it does, in plain words; empty if unknown.
+        seconds: How long it took; None: not finished.
+        share: Of the finished stages' time, 0..1.
+        counts: What it counted, each a name and a number.
+    """
+
+    name: str
+    about: str
+    seconds: float | None
+    share: float
+    counts: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """The curves of one training: steps ascending, and each logged number at them.
+
+    Attributes:
+        stage: Whose training.
+        steps: [S].
+        losses: By name, `loss` first, each [S]; NaN where a step did not log it.
+        rates: Learning rates [S]; empty if there are none.
+    """
+
+    stage: str
+    steps: tuple[float, ...]
+    losses: Mapping[str, tuple[float, ...]]
+    rates: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a run's small files tell.
+
+    Attributes:
+        path: The run's folder.
+        source: Where the images come from.
+        split: The source's split; empty: everything.
+        skipped: How many bad images were left out.
+        catalog: The samples.
+        tagged: How many images bear each class.
+        finished: When the last finished stage ended; None if none is.
+        versions: Of the programs, by name.
+        stages: In the order they run.
+        config: All settings as YAML.
+        xi: Weight of the spotlight in the weighted maps.
+        thresholds: Chosen by the stage `masks`, by kind of map.
+        kind: The kind of map that the masks were made of, or that stands for it.
+        maskless: Ids of tagged images without any mask.
+        logs: Of every training.
+        scores: All there are, in the order of stages.
+        sweeps: Of the stage `evaluate`.
+    """
+
+    path: Path
+    source: str
+    split: str
+    skipped: int
+    catalog: Catalog
+    tagged: tuple[int, ...]
+    finished: datetime | None
+    versions: Mapping[str, str]
+    stages: tuple[StageFact, ...]
+    config: str
+    xi: float
+    thresholds: Mapping[str, float]
+    kind: str
+    maskless: tuple[str, ...]
+    logs: tuple[TrainingLog, ...]
+    scores: tuple[Score, ...]
+    sweeps: tuple[Sweep, ...]
+
+    @property
+    def seconds(self) -> float:
+        """How long the finished stages took together."""
+        return sum(stage.seconds or 0.0 for stage in self.stages)
+
+    def has(self, stage: str) -> bool:
+        """Whether a stage is finished."""
+        return any(fact.name == stage and fact.seconds is not None for fact in self.stages)
+
+
+def read_facts(path: Path) -> Facts:
+    """Reads everything of a run but images, maps and masks.
+
+    Raises:
+        RunError: The folder is no run of weakseg, or a file of it is damaged.
+    """
+    run = RunDir(path)
+    if not run.is_run:
+        raise RunError(f"{path} is no run of weakseg; give the folder that `weakseg run` made")
+    record, catalog = run.catalog_record(), run.load_catalog()
+    folders = [StageDir(path / name) for name in _stage_names(path)]
+    done = [folder for folder in folders if folder.done]
+    total = sum(float(folder.record["seconds"]) for folder in done)
+    masks = next((folder.summary for folder in done if folder.path.name == "masks"), {})
+    ended = max((folder.path / "done.json" for folder in done), key=_mtime, default=None)
+    metrics = {
+        folder.path.name: read_json(folder.path / "metrics.json")
+        for folder in done
+        if (folder.path / "metrics.json").is_file()
+    }
+    thresholds = {
+        kind: float(value)
+        for kind, value in (masks.get("thresholds") or {}).items()
+        if is_number(value)
+    }
+    config = _text(path / "config.yaml")
+    return Facts(
+        path=path,
+        source=str(record.get("source") or ""),
+        split=str(record.get("split") or ""),
+        skipped=len(record.get("skipped") or ()),
+        catalog=catalog,
+        tagged=_tagged(catalog),
+        finished=datetime.fromtimestamp(_mtime(ended), UTC) if ended else None,
+        versions=read_json(ended).get("versions", {}) if ended else {},
+        stages=tuple(_stage_fact(folder, total) for folder in folders),
+        config=config,
+        xi=_xi(config),
+        thresholds=thresholds,
+        kind=next(
+            (str(kind) for kind in (masks.get("maps"), *_KINDS) if kind in thresholds), _KINDS[0]
+        ),
+        maskless=tuple(map(str, masks.get("tagged_without_mask") or ())),
+        logs=tuple(log for folder in folders if (log := _training_log(folder)) is not None),
+        scores=tuple(
+            score
+            for stage, values in metrics.items()
+            for score in scores_in(stage, values, (), tuple(values.get("classes") or ()))
+        ),
+        sweeps=tuple(sweeps_in(metrics.get("evaluate", {}).get("maps") or {})),
+    )
+
+
+def _stage_names(path: Path) -> list[str]:
+    found = {folder.parent.name for folder in path.glob("*/fingerprint.json")}
+    known = [stage.name for stage in STAGES if stage.name in found]
+    return known + sorted(found - set(known))
+
+
+def _stage_fact(folder: StageDir, total: float) -> StageFact:
+    name = folder.path.name
+    if not folder.done:
+        return StageFact(name, ABOUT.get(name, ""), None, 0.0, ())
+    seconds = float(folder.record["seconds"])
+    counts = tuple(
+        (key.replace("_", " "), float(value))
+        for key, value in folder.summary.items()
+        if is_number(value) and (value or key != "resumed_at")
+    )
+    return StageFact(name, ABOUT.get(name, ""), seconds, seconds / max(total, 1e-9), counts)
+
+
+def _tagged(catalog: Catalog) -> tuple[int, ...]:
+    counts = Counter(tag for sample in catalog for tag in sample.tags)
+    return tuple(counts[k] for k in range(len(catalog.classes)))
+
+
+def _training_log(folder: StageDir) -> TrainingLog | None:
+    path = folder.path / "log.jsonl"
+    if not path.is_file():
+        return None
+    rows = []
+    for line in _text(path).splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # cut off by a crash
+        if isinstance(row, dict) and is_number(row.get("step")):
+            rows.append(row)
+    if not rows:
+        return None
+    names = [
+        key
+        for key in dict.fromkeys(key for row in rows for key in row)
+        if key not in _NO_LOSS and any(is_number(row.get(key)) for row in rows)
+    ]
+    names.sort(key=lambda key: key != "loss")
+    return TrainingLog(
+        folder.path.name,
+        tuple(float(row["step"]) for row in rows),
+        {name: tuple(number_or_nan(row.get(name)) for row in rows) for name in names},
+        tuple(number_or_nan(row.get("lr")) for row in rows) if "lr" in rows[0] else (),
+    )
+
+
+def _xi(config: str) -> float:
+    try:
+        value = yaml.safe_load(config)["cams"]["xi"]
+    except (yaml.YAMLError, KeyError, TypeError):
+        value = None
+    return float(value) if is_number(value) else 0.5
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _mtime(path: Path) -> float:
+    return path.stat().st_mtime

@@ -1,0 +1,257 @@
+"""Photos with their maps and masks as small pictures inside the page.
+
+A photo is there once; maps and masks are thin coloured layers that the page lays over it.
+"""
+
+from __future__ import annotations
+
+import base64
+import colorsys
+import io
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch import Tensor
+
+from weakseg.apps.report.doubts import Doubt, map_kinds
+from weakseg.apps.report.facts import Facts
+from weakseg.data.images import read_image, read_mask
+from weakseg.types import BACKGROUND, IGNORE, Sample, WeaksegError
+
+MAX_BYTES = 8_000_000
+"""Most bytes of a report; pictures are left out to stay below."""
+
+GALLERY = 24
+"""Images of the gallery, spread over the classes."""
+
+_PHOTO, _HEAT = 480, 72
+"""Long sides of photos and masks, and of maps, in pixels."""
+
+_LEVELS = 40
+_STOPS = ((0.0, 68, 20, 120), (0.35, 190, 40, 110), (0.65, 245, 125, 30), (1.0, 255, 240, 120))
+"""Colours of a map from 0 to 1: position, red, green, blue."""
+
+_PREDICTIONS = ("validate", "segment")
+"""Stages that may hold masks that the segmentation network found, the later first."""
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a card.
+
+    Attributes:
+        title: What it shows.
+        told: The same for those who cannot see it.
+        layer: What is laid over the photo, as data URI; empty: the photo itself.
+    """
+
+    title: str
+    told: str
+    layer: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """An image with everything the run found about it.
+
+    Attributes:
+        id: The image.
+        tags: Names and colours of its tags.
+        photo: As data URI.
+        width: Of the photo, in pixels.
+        height: Of the photo.
+        panels: The photo first.
+        doubts: Reasons to look at it.
+    """
+
+    id: str
+    tags: tuple[tuple[str, str], ...]
+    photo: str
+    width: int
+    height: int
+    panels: tuple[Panel, ...]
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """How much of the page it takes, in bytes, about."""
+        return len(self.photo) + sum(len(panel.layer) + 400 for panel in self.panels) + 1000
+
+
+def colour(k: int) -> tuple[int, int, int]:
+    """A class's colour, red, green, blue; neighbours differ by the golden angle of hue."""
+    red, green, blue = colorsys.hls_to_rgb(
+        (0.02 + 0.381966 * k) % 1, 0.56 - 0.1 * (k // 8 % 2), 0.78
+    )
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def gallery(facts: Facts, count: int = GALLERY) -> list[Sample]:
+    """Images spread over the classes, chosen by chance but always the same."""
+    samples = list(facts.catalog)
+    random.Random(0).shuffle(samples)
+    heaps: list[list[Sample]] = [[] for _ in range(len(facts.catalog.classes) + 1)]
+    for sample in samples:
+        for tag in sample.tags or {len(heaps) - 1}:
+            heaps[tag].append(sample)
+    chosen: dict[str, Sample] = {}
+    while len(chosen) < min(count, len(samples)):
+        for heap in heaps:
+            while heap:
+                sample = heap.pop()
+                if sample.id not in chosen:
+                    chosen[sample.id] = sample
+                    break
+    return list(chosen.values())[:count]
+
+
+def cards(
+    facts: Facts,
+    samples: Iterable[Sample],
+    doubts: Mapping[str, Sequence[Doubt]],
+    budget: int,
+    advance: Callable[[], None] = lambda: None,
+) -> Iterator[Card]:
+    """Cards of images, as many as fit; images that cannot be read are left out.
+
+    Args:
+        facts: Of the run.
+        samples: The images.
+        doubts: Reasons to look at them, by id.
+        budget: Most bytes of all cards.
+        advance: Called after each image.
+    """
+    for sample in samples:
+        card = _card(facts, sample, tuple(doubts.get(sample.id, ())))
+        advance()
+        if card is None:
+            continue
+        budget -= card.bytes
+        if budget < 0:
+            return
+        yield card
+
+
+def _card(facts: Facts, sample: Sample, doubts: tuple[Doubt, ...]) -> Card | None:
+    try:
+        photo = _photo(sample.image)
+    except WeaksegError:
+        return None
+    names = [(facts.catalog.classes[k], f"#{bytes(colour(k)).hex()}") for k in sorted(sample.tags)]
+    said = ", ".join(name for name, _ in names) or "nothing"
+    panels = [Panel("photo", f"{sample.id}, tagged {said}", "")]
+    if facts.has("cams"):
+        try:
+            kinds, _ = map_kinds(facts, sample)
+        except (WeaksegError, BadZipFile):
+            kinds = {}
+        panels += [
+            Panel(_title(kind, kinds), f"{kind} map of {said}", _heat(maps.amax(dim=0).numpy()))
+            for kind, maps in kinds.items()
+            if len(maps)
+        ]
+    for title, path in _mask_files(facts, sample):
+        try:
+            labels = _small(read_mask(path), photo.size)
+        except WeaksegError:
+            continue
+        panels.append(Panel(title, f"{title}: {_shares(labels, facts)}", _layer(labels)))
+    return Card(sample.id, tuple(names), _uri(photo, "JPEG"), *photo.size, tuple(panels), doubts)
+
+
+def _title(kind: str, kinds: Mapping[str, Tensor]) -> str:
+    if len(kinds) == 1:
+        return "map"
+    return "weighted map" if kind == "weighted" else kind
+
+
+def _mask_files(facts: Facts, sample: Sample) -> Iterator[tuple[str, Path]]:
+    for title, stage in (("seeds", "seeds"), ("mask", "masks")):
+        if facts.has(stage):
+            yield title, facts.path / stage / f"{sample.id}.png"
+    found = (facts.path / stage / f"{sample.id}.png" for stage in _PREDICTIONS)
+    if (path := next((path for path in found if path.is_file()), None)) is not None:
+        yield "prediction", path
+    if sample.mask is not None:
+        yield "truth", sample.mask
+
+
+def _photo(path: Path) -> Image.Image:
+    pixels = read_image(path, max_side=_PHOTO).permute(1, 2, 0).contiguous().numpy()
+    image = Image.fromarray(pixels)
+    image.thumbnail((_PHOTO, _PHOTO), Image.Resampling.LANCZOS)
+    return image
+
+
+def _small(labels: Tensor, size: tuple[int, int]) -> Bytes:
+    return np.asarray(Image.fromarray(labels.numpy()).resize(size, Image.Resampling.NEAREST))
+
+
+def _shares(labels: Bytes, facts: Facts) -> str:
+    """Which classes cover how much, in words."""
+    counts = np.bincount(labels.ravel(), minlength=256)
+    names = facts.catalog.classes
+    parts = [
+        f"{names[k - 1]} {100 * counts[k] / labels.size:.0f} %"
+        for k in np.flatnonzero(counts).tolist()
+        if 0 < k <= len(names)
+    ]
+    if counts[IGNORE]:
+        parts.append(f"open {100 * counts[IGNORE] / labels.size:.0f} %")
+    return ", ".join(parts) or "all background"
+
+
+def _heat(scores: npt.NDArray[np.float32]) -> str:
+    """A map [h,w] in 0..1 as a layer: clear where it is 0, violet, orange, yellow where it is 1."""
+    image = Image.fromarray(scores)
+    image.thumbnail((_HEAT, _HEAT), Image.Resampling.BILINEAR)
+    levels = np.round(np.asarray(image).clip(0, 1) * (_LEVELS - 1)).astype(np.uint8)
+    ramp = np.linspace(0, 1, _LEVELS)
+    stops = np.array(_STOPS)
+    rgb = np.stack([np.interp(ramp, stops[:, 0], stops[:, c]) for c in (1, 2, 3)], axis=1)
+    alpha = np.interp(ramp, (0, 0.2, 0.6, 1), (0, 45, 170, 210))
+    return _palette_png(levels, rgb, alpha)
+
+
+def _layer(labels: Bytes) -> str:
+    """A label map [H,W] as a layer: tinted classes with full contours; unknown pixels veiled."""
+    edge = np.zeros(labels.shape, bool)
+    for axis in (0, 1):
+        differ = np.diff(labels, axis=axis) != 0
+        edge |= np.concatenate([differ, differ.take([-1], axis)], axis) if differ.size else edge
+    values = [int(k) for k in np.unique(labels) if k != BACKGROUND][:120]
+    places = np.zeros(labels.shape, np.uint8)
+    rgb, alpha = [(0, 0, 0)], [0]
+    for value in values:
+        here = labels == value
+        places[here] = len(rgb)
+        if value == IGNORE:
+            rgb.append((150, 160, 165))
+            alpha.append(140)
+            continue
+        places[here & edge] = len(rgb) + 1
+        rgb += [colour(value - 1)] * 2
+        alpha += [135, 255]
+    return _palette_png(places, np.array(rgb), np.array(alpha))
+
+
+def _palette_png(
+    indices: Bytes, rgb: npt.NDArray[np.generic], alpha: npt.NDArray[np.generic]
+) -> str:
+    image = Image.fromarray(indices)
+    image.putpalette(rgb.round().astype(np.uint8).ravel().tolist())
+    return _uri(image, "PNG", transparency=alpha.astype(np.uint8).tobytes())
+
+
+def _uri(image: Image.Image, kind: str, **options: object) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, optimize=True, **({"quality": 80} if kind == "JPEG" else options))
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

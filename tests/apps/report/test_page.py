@@ -1,0 +1,244 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from weakseg import api
+from weakseg.apps.report import doubts, page, pictures, write_report
+from weakseg.cli import main
+from weakseg.types import RunError
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The page's elements; fails where tags do not close as they should."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.open, self.texts = [], [], []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+    def named(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def sections(self):
+        return [section["id"] for section in self.named("section")]
+
+
+def test_a_full_report_has_every_part(evil_run):
+    found = Page(write_report(evil_run))
+    assert found.sections == [
+        "run", "first", "gallery", "scores", "threshold", "confusion", "training", "settings",
+    ]  # fmt: skip
+    assert {link["href"] for link in found.named("a")} >= {f"#{name}" for name in found.sections}
+    assert "11 images of 3 classes; from tags alone, a mask for every image." in found.text
+    assert "all 11 images" in found.text
+    assert "chosen: 0.50" in found.text
+    assert "the two branches disagree on where the cow is (overlap 0.00)" in found.text
+    assert "fit: # how classification learns" in found.text
+    masks = json.loads((evil_run / "evaluate/metrics.json").read_text())["masks"]
+    assert f"{100 * masks['mean_iou']:.1f} %" in found.text
+
+
+def test_names_that_are_html_are_shown_as_they_are_written(evil_run):
+    found = Page(write_report(evil_run))
+    assert len(found.named("script")) == 1
+    assert not [a for _, attributes in found.elements for a in attributes if a.startswith("on")]
+    assert '<script>alert("1")</script>' not in found.source
+    assert 'dog & <script>alert("1")</script>' in found.text
+    assert '" onclick="alert(1)' in found.text
+    assert any(
+        'dog & <script>alert("1")</script>' in s.get("aria-label", "") for s in found.named("svg")
+    )
+
+
+def test_nothing_is_fetched_and_nothing_else_may_run(evil_run):
+    found = Page(write_report(evil_run))
+    for _, attributes in found.elements:
+        for name in ("src", "href", "srcset", "data", "action", "poster"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/"))
+    assert not re.search(
+        r"url\(|@import|https?://", re.sub(r"<pre>.*?</pre>", "", found.source, flags=re.S)
+    )
+    (policy,) = (m["content"] for m in found.named("meta") if m.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert re.search(r"script-src 'sha256-[\w+/]+='$", policy)
+
+
+def test_pictures_and_charts_are_told_in_words(evil_run):
+    found = Page(write_report(evil_run))
+    pictured = [a for tag, a in found.elements if a.get("role") == "img"]
+    assert len(pictured) > 30
+    assert all(attributes["aria-label"].strip() for attributes in pictured)
+    ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {use["href"][1:] for use in found.named("use")} <= set(ids)
+
+
+def test_the_same_files_give_the_same_page(evil_run):
+    first = write_report(evil_run).read_bytes()
+    assert write_report(evil_run).read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("until", "sections"),
+    [
+        ("classify", ["run", "gallery", "scores", "training", "settings"]),
+        ("cams", ["run", "gallery", "scores", "training", "settings"]),
+        ("masks", ["run", "first", "gallery", "scores", "threshold", "training", "settings"]),
+    ],
+)
+def test_what_is_not_there_is_left_out(drawing, until, sections):
+    drawing.add("a", ["cat"])
+    found = Page(write_report(drawing.run(until=until)))
+    assert found.sections == sections
+    assert "There are no scores, because no image has a true mask." in found.text
+
+
+def test_a_stage_that_is_not_finished_is_said_to_be(drawing):
+    drawing.add("a", ["cat"])
+    run = drawing.run(until="cams")
+    (run / "cams" / "done.json").unlink()
+    assert "cams not finished" in Page(write_report(run)).text
+
+
+def test_images_that_are_gone_leave_the_numbers(drawing):
+    drawing.add("a", ["cat"], truth=True)
+    run = drawing.run()
+    drawing.samples[0].image.unlink()
+    found = Page(write_report(run))
+    assert "The images are not where they were" in found.text
+    assert "scores" in found.sections
+
+
+def test_without_any_image_or_tag(drawing):
+    drawing.add("a", [])
+    assert "no tag" in Page(write_report(drawing.run())).text
+
+
+def test_scores_of_stages_yet_unknown_are_shown(drawing):
+    drawing.add("a", ["cat"], truth=True)
+    run = drawing.run()
+    metrics = json.loads((run / "evaluate/metrics.json").read_text())
+    (run / "validate").mkdir()
+    for file in ("fingerprint.json", "done.json"):
+        (run / "validate" / file).write_bytes((run / "cams" / file).read_bytes())
+    values = {**metrics["masks"], "mean_iou": 0.1234}
+    (run / "validate/metrics.json").write_text(
+        json.dumps({"classes": metrics["classes"], "with_crf": values})
+    )
+    found = Page(write_report(run))
+    assert "validate with crf 12.3" in found.text
+
+
+def test_a_run_of_50000_images_is_sampled_and_stays_small(drawing, monkeypatch):
+    for k in range(60):
+        drawing.add(f"{k:05d}", [drawing.classes[k % 3]])
+    run = drawing.run()
+    record = json.loads((run / "catalog.json").read_text())
+    for k in range(60, 50_000):
+        record["samples"].append({**record["samples"][k % 60], "id": f"{k:05d}"})
+    (run / "catalog.json").write_text(json.dumps(record))
+    monkeypatch.setattr(doubts, "MAX_LOOKED_AT", 300)
+    path = write_report(run)
+    assert "of 50,000 images (picked by chance)" in Page(path).text
+    assert path.stat().st_size < 2_000_000
+
+
+def test_a_report_never_outgrows_its_limit(drawing, monkeypatch):
+    for k in range(30):
+        drawing.add(f"{k}", ["cat"])
+    run = drawing.run()
+    whole = write_report(run)
+    cards = whole.read_text().count('<article class="card"')
+    size = whole.stat().st_size
+    monkeypatch.setattr(pictures, "MAX_BYTES", page._FRAME_BYTES + 120_000)
+    small = write_report(run)
+    assert small.stat().st_size < min(size, pictures.MAX_BYTES)
+    assert 0 < small.read_text().count('<article class="card"') < cards
+
+
+def test_many_classes_make_no_giant_matrix(drawing):
+    drawing.classes = tuple(f"class {k}" for k in range(60))
+    for k in range(0, 60, 5):
+        drawing.add(f"{k}", [f"class {k}"], truth=True)
+    found = Page(write_report(drawing.run()))
+    assert "37 classes that are mixed up less are left out." in found.text
+
+
+def test_no_run_is_refused(tmp_path, capsys):
+    with pytest.raises(RunError, match="is no run of weakseg"):
+        write_report(tmp_path)
+    assert main(["report", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_command_prints_where_the_report_is(drawing, capsys):
+    drawing.add("a", ["cat"])
+    run = drawing.run()
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
+    assert (run / "report.html").is_file()
+
+
+def test_a_report_that_fails_does_not_lose_the_run(drawing, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise ValueError("no\nroom")
+
+    monkeypatch.setattr(page, "render", fail)
+    drawing.add("a", ["cat"])
+    run = drawing.run()
+    summary = type("Summary", (), {"run": run, "stages": (1,)})
+    api._try_report(summary, Console())
+    assert capsys.readouterr().out == "report: not written: no room\n"
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.34, "0.3 s"),
+        (9.97, "10 s"),
+        (59.6, "1 min 00 s"),
+        (534, "8 min 54 s"),
+        (3661, "1 h 01 min"),
+    ],
+)
+def test_durations_in_words(seconds, text):
+    assert page.duration(seconds) == text
+
+
+def test_numbers_in_words():
+    assert [page.number(v) for v in (1242.0, 0.11924, 10.46, 123456.7)] == [
+        "1,242",
+        "0.119",
+        "10.5",
+        "123,457",
+    ]
+    assert [page.few(v) for v in (0.004, 0.124, 1.0)] == ["<1", "12", "100"]
+    assert [page.percent(v) for v in (0.5377, None, float("nan"))] == ["53.8", "–", "–"]
