@@ -272,6 +272,15 @@ class AMR(nn.Module):
         shared: Tensor = self.shared(x)
         return shared
 
+    def backbone_state(self) -> dict[str, Tensor]:
+        """The state of a `Backbone` with this network's stem and stages, the spotlight's own."""
+        parts = [*self.frozen, *self.shared, *self.spotlight.stages]
+        return {
+            f"{'stem' if index == 0 else f'stages.{index - 1}'}.{name}": value
+            for index, part in enumerate(parts)
+            for name, value in part.state_dict().items()
+        }
+
     def train(self, mode: bool = True) -> AMR:
         """As `nn.Module.train`, but frozen norms and frozen parts stay in eval mode."""
         super().train(mode)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 _COLUMNS = 3
@@ -39,6 +39,35 @@ def depthwise_conv2d(
         y: Tensor = _Depthwise.apply(x, weight, bias, padding, dilation)
         return y
     return functional.conv2d(x, weight, bias, 1, padding, dilation, x.shape[1])
+
+
+def is_depthwise(convolution: nn.Conv2d) -> bool:
+    """Whether `depthwise_conv2d` computes what this convolution does."""
+    own = convolution
+    return (
+        type(own) in (nn.Conv2d, DepthwiseConv2d)
+        and own.groups == own.in_channels == own.out_channels
+        and own.stride == (1, 1)
+        and own.dilation[0] == own.dilation[1]
+        and own.padding_mode == "zeros"
+        and not isinstance(own.padding, str)
+    )
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution computed by `depthwise_conv2d`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features [B,C,h',w']."""
+        padding, (dilation, _) = cast("tuple[int, int]", self.padding), self.dilation
+        return depthwise_conv2d(x, self.weight, self.bias, padding, dilation)
+
+
+def use_fast_gradients(network: nn.Module) -> None:
+    """Have `depthwise_conv2d` compute every convolution of a network that it can."""
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d) and is_depthwise(part):
+            part.__class__ = DepthwiseConv2d
 
 
 class _Depthwise(torch.autograd.Function):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from weakseg.models.depthwise import depthwise_conv2d
+from weakseg.models.depthwise import depthwise_conv2d, is_depthwise
 
 
 class NormedConv2d(nn.Module):
@@ -47,24 +47,11 @@ class NormedConv2d(nn.Module):
         scale = self.gamma * self.inverse
         weight = self.convolution.weight * scale[:, None, None, None]
         bias = self.beta + scale * self.offset
-        if self.depthwise:
+        if is_depthwise(self.convolution):
             padding, (dilation, _) = self.convolution.padding, self.convolution.dilation
             return depthwise_conv2d(x, weight, bias, cast("tuple[int, int]", padding), dilation)
         y: Tensor = functional_call(self.convolution, {"weight": weight, "bias": bias}, (x,))
         return y
-
-    @property
-    def depthwise(self) -> bool:
-        """Whether `depthwise_conv2d` computes the convolution."""
-        own = self.convolution
-        return (
-            type(own) is nn.Conv2d
-            and own.groups == own.in_channels == own.out_channels
-            and own.stride == (1, 1)
-            and own.dilation[0] == own.dilation[1]
-            and own.padding_mode == "zeros"
-            and not isinstance(own.padding, str)
-        )
 
 
 class _ClampInPlace(torch.autograd.Function):

@@ -1,0 +1,231 @@
+"""The segmentation network: a decoder on a backbone, from an image to the label of every pixel."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from weakseg.models.amr import AMR
+from weakseg.models.backbone import Backbone, BackboneSettings
+from weakseg.models.decoders import DECODERS, build_decoder
+from weakseg.models.pretrained import load_folder, push_folder, said, save_folder
+from weakseg.types import ConfigError, WeightsError
+
+FORMAT = "weakseg-segmenter-1"
+"""Mark in `config.json` by which a folder is known to hold a network of this kind."""
+
+
+class SegmenterSettings(BaseModel):
+    """Which decoder stands on the backbone.
+
+    Attributes:
+        decoder: `deeplabv3plus`, `unet`, `fpn`, … of segmentation_models_pytorch, or `deeplabv2`.
+        channels: Width of the decoder, where it has a choice.
+        dropout: Share of the decoder's channels that its last layer does without in training.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decoder: str = Field("deeplabv3plus", description="deeplabv3plus, deeplabv2, unet, fpn, …")
+    channels: int = Field(256, ge=32, description="width of the decoder")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of channels left out in training")
+
+    @field_validator("decoder")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in DECODERS:
+            raise ValueError(f"unknown decoder {name!r}; known: {', '.join(DECODERS)}")
+        return name
+
+
+class Segmenter(nn.Module):
+    """From images to logits of background and K classes at every pixel.
+
+    Args:
+        classes: K, number of classes without background.
+        backbone: Which network sees the images. Decoders that build their own pyramid (U-Net, FPN,
+            …) run it at the output stride they are made for, with the same weights.
+        settings: Which decoder.
+        load: False leaves the backbone's weights random: a state is loaded right after.
+        class_names: Names of the classes, K of them; `class 1`, … if None.
+        long_side: Long side to which images are resized for this network, in pixels.
+
+    Attributes:
+        classes: K.
+        class_names: The classes' names, in the order of their labels 1..K.
+        long_side: Long side to which images are resized for this network, in pixels.
+        backbone_settings: The backbone as it is run.
+        settings: The decoder's.
+        cell: Inside, images are padded to multiples of this many pixels.
+
+    Raises:
+        ConfigError: The backbone cannot be cut into stages, or does not suit the decoder.
+        WeightsError: The backbone's weights cannot be had.
+
+    Example:
+        >>> model = Segmenter(20, BackboneSettings(name="resnet18", weights="none"))
+        >>> model(torch.rand(2, 3, 225, 150)).shape
+        torch.Size([2, 21, 225, 150])
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        backbone: BackboneSettings | None = None,
+        settings: SegmenterSettings | None = None,
+        *,
+        load: bool = True,
+        class_names: Sequence[str] | None = None,
+        long_side: int = 500,
+    ) -> None:
+        super().__init__()
+        backbone, settings = backbone or BackboneSettings(), settings or SegmenterSettings()
+        names = [f"class {k + 1}" for k in range(classes)] if class_names is None else class_names
+        if len(names) != classes:
+            raise ValueError(f"expected {classes} names of classes, got {len(names)}")
+        row = DECODERS[settings.decoder]
+        if row.stride is not None:
+            backbone = backbone.model_copy(update={"output_stride": row.stride})
+        self.backbone = Backbone(backbone, load=load)
+        strides = self.backbone.strides
+        if row.pyramid and strides != (2, 4, 8, 16, 32):
+            raise ConfigError(
+                f"segment.network.decoder: {settings.decoder} needs features at strides 2, 4, 8, "
+                f"16 and 32, but {backbone.name} has {', '.join(map(str, strides))}; use unet, fpn "
+                "or deeplabv3plus"
+            )
+        self.classes, self.class_names, self.long_side = classes, tuple(names), long_side
+        self.backbone_settings, self.settings, self.cell = backbone, settings, row.cell
+        self.decoder, self.head = build_decoder(
+            settings.decoder,
+            self.backbone.widths,
+            strides[-1],
+            channels=settings.channels,
+            labels=classes + 1,
+            dropout=settings.dropout,
+        )
+        mean, std = self.backbone.mean, self.backbone.std
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of every pixel.
+
+        Args:
+            images: RGB images [B,3,H,W] of any size, in 0..1, or uint8 in 0..255.
+
+        Returns:
+            Logits [B,K+1,H,W], background first.
+
+        Raises:
+            ValueError: The images are not [B,3,H,W].
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"expected images [B,3,H,W], got {tuple(images.shape)}")
+        if images.dtype == torch.uint8:
+            images = images.to(self.mean.dtype) / 255
+        height, width = images.shape[-2:]
+        x = (images - self.mean) / self.std
+        x = functional.pad(x, (0, -width % self.cell, 0, -height % self.cell))
+        logits = self.head(self.decoder([x, *self.backbone(x)])).float()
+        full = functional.interpolate(logits, size=x.shape[-2:], mode="bilinear")
+        return full[..., :height, :width]
+
+    def start_from(self, model: AMR) -> None:
+        """Take over the stem and stages that classification trained (the spotlight's).
+
+        Raises:
+            ConfigError: They are of another network.
+        """
+        try:
+            self.backbone.load_state_dict(model.backbone_state())
+        except RuntimeError as error:
+            raise ConfigError(
+                f"the segmentation network's backbone ({self.backbone_settings.name}) is not that "
+                f"of classification ({model.backbone_settings.name})"
+            ) from error
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write the network to a folder: `model.safetensors` and, last, `config.json`.
+
+        Args:
+            folder: Made if needed; an earlier network there is replaced.
+
+        Raises:
+            WeightsError: The folder cannot be written.
+        """
+        # Where the weights once came from is of no use to whoever gets them with this file.
+        backbone = self.backbone_settings.model_copy(update={"weights": "none"})
+        config = {
+            "format": FORMAT,
+            "classes": self.class_names,
+            "backbone": backbone.model_dump(mode="json"),
+            "network": self.settings.model_dump(mode="json"),
+            "preprocessing": {
+                "long_side": self.long_side,
+                "mean": self.backbone.mean,
+                "std": self.backbone.std,
+            },
+        }
+        save_folder(folder, config, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, folder_or_repo: Path | str, *, revision: str | None = None) -> Self:
+        """Load a network, in eval mode.
+
+        Args:
+            folder_or_repo: A folder that `save_pretrained` wrote, as a run's `segment/model`, or a
+                repository of the Hugging Face hub, as `owner/name`.
+            revision: The repository's branch, tag or commit.
+
+        Raises:
+            WeightsError: There is no such folder or repository, or it holds no such network.
+
+        Example:
+            >>> model = Segmenter.from_pretrained("runs/cats/segment/model")  # doctest: +SKIP
+            >>> model.class_names  # doctest: +SKIP
+            ('cat', 'dog')
+        """
+        config, state = load_folder(folder_or_repo, FORMAT, revision=revision)
+        try:
+            model = cls(
+                len(config["classes"]),
+                BackboneSettings(**config["backbone"]),
+                SegmenterSettings(**config["network"]),
+                load=False,
+                class_names=config["classes"],
+                long_side=config["preprocessing"]["long_side"],
+            )
+            model.load_state_dict(state)
+        except Exception as error:
+            raise WeightsError(
+                f"{folder_or_repo} is damaged, or made by another version ({said(error)}); make "
+                "or download it anew"
+            ) from error
+        return model.eval()
+
+    def push_to_hub(self, repo: str, *, private: bool = False) -> str:
+        """Publish the network as a repository of the Hugging Face hub.
+
+        Args:
+            repo: The repository, as `owner/name`; made if needed.
+            private: Whether a new repository is private.
+
+        Returns:
+            The commit's address.
+
+        Raises:
+            WeightsError: The hub cannot be reached or refuses.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push_folder(folder, repo, private=private)
