@@ -11,11 +11,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from weakseg.api import check, evaluate, run
+    from weakseg.api import check, evaluate, label, run
     from weakseg.data.source import open_catalog
     from weakseg.models.amr import AMR, AttentionModulation
     from weakseg.ops.crf import dense_crf
     from weakseg.ops.walk import random_walk
+    from weakseg.predict import Labeler
     from weakseg.types import IGNORE, Catalog, Sample, WeaksegError
 
 __version__ = "0.1.0"
@@ -25,12 +26,14 @@ __all__ = [
     "IGNORE",
     "AttentionModulation",
     "Catalog",
+    "Labeler",
     "Sample",
     "WeaksegError",
     "__version__",
     "check",
     "dense_crf",
     "evaluate",
+    "label",
     "open_catalog",
     "random_walk",
     "run",
@@ -41,11 +44,13 @@ _HOMES = {
     "AttentionModulation": "weakseg.models.amr",
     "Catalog": "weakseg.types",
     "IGNORE": "weakseg.types",
+    "Labeler": "weakseg.predict",
     "Sample": "weakseg.types",
     "WeaksegError": "weakseg.types",
     "check": "weakseg.api",
     "dense_crf": "weakseg.ops.crf",
     "evaluate": "weakseg.api",
+    "label": "weakseg.api",
     "open_catalog": "weakseg.data.source",
     "random_walk": "weakseg.ops.walk",
     "run": "weakseg.api",

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FAULTS, USER_ERROR, BUG, INTERRUPTED = 1, 2, 70, 130
-"""Exit codes: faults found by `check`, a fault the user can mend, a fault of weakseg, Ctrl-C."""
+"""Exit codes: faults found by `check`, a fault the user can mend, a fault of weakseg, Ctrl-C.
+
+`label` has the first, too, where images were bad."""
 
 _USERS_OWN = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}
 
@@ -96,6 +98,30 @@ def parser() -> argparse.ArgumentParser:
         "--classes", type=Path, metavar="FILE", help="names of the classes 1, 2, …, one a line"
     )
     evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
+
+    label = command("label", _label, "Masks of new images, by the model that a run has made.")
+    label.add_argument("model", type=Path, metavar="RUN", help="a run's or a model's folder")
+    label.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGES", help="files, folders or patterns"
+    )
+    label.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the masks")
+    label.add_argument(
+        "--tags", type=Path, metavar="FILE", help="tags of the images: rules out other classes"
+    )
+    label.add_argument(
+        "--full-size", action="store_true", help="look at images in their own size, by tiles"
+    )
+    label.add_argument("--mirror", action="store_true", help="look at the mirror image, too")
+    label.add_argument(
+        "--scales",
+        type=_scales,
+        default=(1.0,),
+        metavar="S,S,…",
+        help="sizes at which to look, as 0.75,1,1.25; default: 1",
+    )
+    label.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
+    )
     return top
 
 
@@ -117,6 +143,16 @@ def _seed(text: str) -> int:
     return _whole(text, 0, 2**31 - 1)
 
 
+def _scales(text: str) -> tuple[float, ...]:
+    try:
+        scales = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or not all(0.1 <= scale <= 10 for scale in scales):
+        raise argparse.ArgumentTypeError(f"expected numbers from 0.1 to 10, got {text!r}")
+    return scales
+
+
 def _whole(text: str, low: int, high: int) -> int:
     if not text.isascii() or not text.isdecimal() or not low <= int(text) <= high:
         raise argparse.ArgumentTypeError(f"expected a number from {low} to {high}, got {text!r}")
@@ -130,8 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; the process's own by default.
 
     Returns:
-        The exit code: 0; 1 if `check` found faults; 2 for what the user can mend; 70 for a fault
-        of weakseg; 130 after Ctrl-C.
+        The exit code: 0; 1 if `check` or `label` found faults; 2 for what the user can mend; 70 for
+        a fault of weakseg; 130 after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(given)
@@ -270,3 +306,22 @@ def _evaluate(options: argparse.Namespace) -> int:
     else:
         _console().print(scores.table(f"Scores in percent, {scores.images} images"))
     return 0
+
+
+def _label(options: argparse.Namespace) -> int:
+    from weakseg import api, display  # noqa: PLC0415
+
+    console = _console()
+    summary = api.label(
+        options.model,
+        options.images,
+        options.out,
+        tags=options.tags,
+        device=options.device,
+        console=console,
+        scales=options.scales,
+        mirror=options.mirror,
+        long_side=None if options.full_size else "model",
+    )
+    display.show_labels(summary, console)
+    return FAULTS if summary.bad else 0

@@ -12,6 +12,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from weakseg.api import DemoSummary
+    from weakseg.apps.label import LabelSummary
     from weakseg.data.check import CheckReport
     from weakseg.data.faults import Fault
     from weakseg.data.fingerprint import Fingerprint, Spread
@@ -122,6 +123,17 @@ def show_summary(summary: PipelineSummary, console: Console) -> None:
     names = {stage.name for stage in summary.stages}
     what = "masks" if "masks" in names else summary.stages[-1].name
     _line(console, f"{what}: {summary.run / what}")
+
+
+def show_labels(summary: LabelSummary, console: Console) -> None:
+    """Prints where the masks are, and which images could not be read."""
+    _show_faults("bad image", summary.bad, "", console)
+    bad = f"; {_count(len(summary.bad), 'bad image')} left out" if summary.bad else ""
+    kept = f", {summary.kept} there already" if summary.kept else ""
+    _line(
+        console,
+        f"{_count(summary.made, 'mask')} in {summary.seconds:.0f} s{kept}{bad}: {summary.out}",
+    )
 
 
 def show_demo(demo: DemoSummary, console: Console) -> None:

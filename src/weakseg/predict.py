@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from weakseg.data.ahead import Size, read_in_batches
-from weakseg.data.faults import listed
+from weakseg.data.faults import FileError, listed
 from weakseg.data.given import GivenImage, listed_images
 from weakseg.ops.cam import working_size
 from weakseg.ops.labels import best_labels
@@ -56,22 +56,22 @@ class Labeled(NamedTuple):
     """What became of one image.
 
     Attributes:
-        index: Its place among the images that were given.
+        number: Its place among the images that were given.
         mask: uint8 [H,W] on the CPU: 0 background, k the k-th class; None if it cannot be read.
         error: Why it cannot be read, or None.
     """
 
-    index: int
+    number: int
     mask: Tensor | None
-    error: DataError | None = None
+    error: FileError | None = None
 
 
 class Labeler:
     """Masks for images of any size, by a segmentation network.
 
     An image is resized to the long side that the network was trained for, and its class scores are
-    enlarged to the image's size before the best is taken. With `long_side=None` it is looked at in its
-    own size, beyond `tile` pixels by overlapping tiles.
+    enlarged to the image's size before the best is taken. With `long_side=None` it is looked at in
+    its own size, beyond `tile` pixels by overlapping tiles.
 
     Args:
         segmenter: The network; it is moved to the device and put into eval mode.
@@ -118,12 +118,10 @@ class Labeler:
             raise ValueError(f"expected batch_size ≥ 1, got {batch_size}")
         spans(tile, tile, overlap)
         self.device = _device(device)
-        self.segmenter = segmenter.to(self.device, memory_format=torch.channels_last).eval()
+        self.segmenter = segmenter.to(self.device).to(memory_format=torch.channels_last).eval()
         self.class_names = tuple(segmenter.class_names)
         self.bf16 = precision == "bf16" or (
-            precision == "auto"
-            and self.device.type == "cuda"
-            and torch.cuda.is_bf16_supported()
+            precision == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
         self.scales, self.mirror, self.batch_size = tuple(scales), mirror, batch_size
         self.long_side = segmenter.long_side if long_side == "model" else long_side
@@ -170,10 +168,10 @@ class Labeler:
         """
         images = list(listed_images(images))
         masks: list[Tensor | None] = [None] * len(images)
-        for index, mask, error in self.stream(images, tags):
+        for number, mask, error in self.stream(images, tags):
             if error is not None:
                 raise error
-            masks[index] = mask
+            masks[number] = mask
         return [mask for mask in masks if mask is not None]
 
     def stream(
@@ -198,18 +196,18 @@ class Labeler:
         allowed: dict[int, tuple[int, ...] | None] = {}
 
         def restricted(tags: Iterable[Tags]) -> Iterator[GivenImage]:
-            for index, (image, names) in enumerate(zip(listed_images(images), tags, strict=True)):
-                allowed[index] = self.allowed(names)
+            for number, (image, names) in enumerate(zip(listed_images(images), tags, strict=True)):
+                allowed[number] = self.allowed(names)
                 yield image
 
         given = listed_images(images) if tags is None else restricted(tags)
         for batch in read_in_batches(given, self._seen, self._most):
             read = []
-            for index, full, pixels in batch:
-                if isinstance(pixels, DataError):
-                    yield Labeled(index, None, pixels)
+            for number, full, pixels in batch:
+                if isinstance(pixels, FileError):
+                    yield Labeled(number, None, pixels)
                 else:
-                    read.append((index, full, pixels, allowed.pop(index, None)))
+                    read.append((number, full, pixels, allowed.pop(number, None)))
             yield from self._labeled(read)
 
     @torch.inference_mode()
@@ -264,6 +262,17 @@ class Labeler:
             )
         return (0, *sorted(self._index[name] for name in set(tags)))
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """What a mask depends on besides the network and the image."""
+        return {
+            "scales": self.scales,
+            "mirror": self.mirror,
+            "long_side": self.long_side,
+            "tile": self.tile,
+            "overlap": self.overlap,
+        }
+
     def _seen(self, full: Size) -> Size:
         """The size in which the network sees an image of this one."""
         height, width = full if self.long_side is None else working_size(*full, self.long_side)
@@ -281,15 +290,15 @@ class Labeler:
         if not batch:
             return
         if self.long_side is None and max(batch[0][2].shape[1:]) >= self.tile + GRID:
-            for index, full, pixels, allowed in batch:
-                yield Labeled(index, self._tiled(pixels, full, allowed))
+            for number, full, pixels, allowed in batch:
+                yield Labeled(number, self._tiled(pixels, full, allowed))
             return
         scores = self.scores(torch.stack([pixels for _, _, pixels, _ in batch]))
-        for (index, full, _, allowed), one in zip(batch, scores, strict=True):
-            yield Labeled(index, best_labels(one, full, allowed).cpu())
+        for (number, full, _, allowed), one in zip(batch, scores, strict=True):
+            yield Labeled(number, best_labels(one, full, allowed).cpu())
 
     def _tiled(self, image: Tensor, full: Size, allowed: tuple[int, ...] | None) -> Tensor:
-        """The mask of an image by tiles, in bands across its shorter side, so that they are small."""
+        """The mask of an image by tiles, in bands across its shorter side."""
         wide = image.shape[2] > image.shape[1]
         image = image.mT if wide else image
 

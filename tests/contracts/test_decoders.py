@@ -33,7 +33,8 @@ def test_gradients_reach_every_parameter_that_learns(decoder):
     without = [
         name
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad and (parameter.grad is None or not parameter.grad.isfinite().all())
+        if parameter.requires_grad
+        and (parameter.grad is None or not parameter.grad.isfinite().all())
     ]
     assert without == []
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from weakseg.data.faults import FileError
 from weakseg.data.given import GivenImage, given_pixels, given_size
-from weakseg.types import DataError
 
 _WINDOW = 256
 """Images whose sizes are looked at in one go, to find such of equal size."""
@@ -27,14 +27,14 @@ class ReadImage(NamedTuple):
     """An image of a batch, or one that cannot be read.
 
     Attributes:
-        index: Its place among the images that were given.
+        number: Its place among the images that were given.
         size: Its own height and width, upright (pixels); 0 if it cannot be opened.
         pixels: uint8 [3,h,w] in the size of its batch, or why it cannot be read.
     """
 
-    index: int
+    number: int
     size: Size
-    pixels: Tensor | DataError
+    pixels: Tensor | FileError
 
 
 def read_in_batches(
@@ -81,13 +81,13 @@ def _planned(
     numbered = enumerate(images)
     while window := list(islice(numbered, _WINDOW)):
         groups: dict[Size, list[tuple[int, Size, GivenImage]]] = {}
-        for index, image in window:
+        for number, image in window:
             try:
                 full = given_size(image)
-            except DataError as error:
-                yield ReadImage(index, (0, 0), error)
+            except FileError as error:
+                yield ReadImage(number, (0, 0), error)
                 continue
-            groups.setdefault(seen(full), []).append((index, full, image))
+            groups.setdefault(seen(full), []).append((number, full, image))
         for size, group in sorted(groups.items(), key=lambda item: -item[0][0] * item[0][1]):
             step = max(1, most(size))
             yield from (group[start : start + step] for start in range(0, len(group), step))
@@ -95,9 +95,9 @@ def _planned(
 
 def _results(jobs: list[tuple[int, Size, Future[Tensor]]]) -> list[ReadImage]:
     batch = []
-    for index, size, future in jobs:
+    for number, size, future in jobs:
         try:
-            batch.append(ReadImage(index, size, future.result()))
-        except DataError as error:
-            batch.append(ReadImage(index, size, error))
+            batch.append(ReadImage(number, size, future.result()))
+        except FileError as error:
+            batch.append(ReadImage(number, size, error))
     return batch

@@ -30,8 +30,9 @@ class NamedImage:
 def find_images(given: Sequence[Path | str], *, outside: Path) -> list[NamedImage]:
     """The images that files, folders (with their sub-folders) and patterns stand for.
 
-    Folders are searched as those of a source are: hidden files, truth (`masks`) and annotations are
-    passed over. Patterns may hold `*`, `?`, `[…]` and `**`; a file of exactly that name comes first.
+    Folders are searched as those of a source are: hidden files, truth (`masks`) and
+    annotations are passed over. Patterns may hold `*`, `?`, `[…]` and `**`; a file of exactly that
+    name comes first.
 
     Args:
         given: What was named.
@@ -48,9 +49,7 @@ def find_images(given: Sequence[Path | str], *, outside: Path) -> list[NamedImag
     hidden = outside.resolve()
     for one in given:
         images = [
-            image
-            for image in _images(Path(one))
-            if not image.path.resolve().is_relative_to(hidden)
+            image for image in _images(Path(one)) if not image.path.resolve().is_relative_to(hidden)
         ]
         if not images:
             raise DataError(f"{one}: there is no such file, or no image below such a folder")
@@ -75,9 +74,12 @@ def _images(given: Path) -> Iterator[NamedImage]:
     elif glob.has_magic(str(given)):
         fixed = next(i for i, part in enumerate(given.parts) if glob.has_magic(part))
         root = Path(*given.parts[:fixed])
-        for match in sorted(map(Path, glob.iglob(str(given), recursive=True))):
-            if match.is_dir() and given.name != "**":
-                yield from _below(match, root)
+        for match in sorted(root.glob(str(Path(*given.parts[fixed:])))):
+            if any(part.startswith(".") for part in match.relative_to(root).parts):
+                continue
+            if match.is_dir():
+                if given.name != "**":
+                    yield from _below(match, root)
             elif match.suffix.lower() in SUFFIXES and match.is_file():
                 yield NamedImage(match, _name(match.relative_to(root).as_posix()))
 

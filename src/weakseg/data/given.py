@@ -82,7 +82,7 @@ def _channels_first(image: Tensor | npt.NDArray[Any]) -> Tensor:
         raise ValueError(
             f"expected an RGB {expected} or gray [H,W], got {image.dtype} {tuple(image.shape)}"
         )
-    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
+    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
     if gray:
         return pixels.expand(3, *pixels.shape)
     return pixels if isinstance(image, Tensor) else pixels.permute(2, 0, 1)

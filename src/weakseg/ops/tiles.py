@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 GRID = 32
-"""Tiles begin at multiples of this (pixels), so that a network's cells lie as in the whole image."""
+"""Tiles begin at multiples of this (pixels): a network's cells lie as in the whole image."""
 
 Span = tuple[int, int]
 
@@ -38,17 +38,17 @@ def spans(length: int, tile: int, overlap: int) -> list[Span]:
         )
     if length < tile + GRID:
         return [(0, length)]
-    count = -(-(length - overlap) // (tile - overlap))
-    count = max(2, count)
-    starts = [i * (length - tile) // (count - 1) // GRID * GRID for i in range(count)]
+    cells = (length - tile) // GRID  # from the first start to the last
+    steps = -(-cells * GRID // (tile - overlap))
+    starts = [i * cells // steps * GRID for i in range(steps + 1)]
     return [*((start, start + tile) for start in starts[:-1]), (starts[-1], length)]
 
 
 def shares(places: Sequence[Span], overlap: int) -> list[Tensor]:
     """What each tile contributes along one side: 1 in all at every pixel.
 
-    A tile counts nothing within a quarter of the overlap from an edge that is not the image's: there
-    a network sees the padding. Over the next half its share rises linearly.
+    A tile counts nothing within a quarter of the overlap from an edge that is not the image's:
+    there a network sees the padding. Over the next half its share rises linearly.
 
     Args:
         places: What `spans` returned.
