@@ -9,6 +9,7 @@ from typing import Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -101,6 +102,9 @@ class Segmenter(nn.Module):
                 f"16 and 32, but {backbone.name} has {', '.join(map(str, strides))}; use unet, fpn "
                 "or deeplabv3plus"
             )
+        for part in self.backbone.modules():
+            if type(part) is Conv2dSame:
+                part.__class__ = _EvenConv2d
         self.classes, self.class_names, self.long_side = classes, tuple(names), long_side
         self.backbone_settings, self.settings, self.cell = backbone, settings, row.cell
         self.decoder, self.head = build_decoder(
@@ -134,11 +138,12 @@ class Segmenter(nn.Module):
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
         height, width = images.shape[-2:]
-        x = (images - self.mean) / self.std
-        x = functional.pad(x, (0, -width % self.cell, 0, -height % self.cell))
+        x = _extended((images - self.mean) / self.std, self.cell)
         logits = self.head(self.decoder([x, *self.backbone(x)])).float()
         full = functional.interpolate(logits, size=x.shape[-2:], mode="bilinear")
-        return full[..., :height, :width]
+        if self.training:
+            return full[..., :height, :width]
+        return _first(_first(full, 2, height), 3, width)
 
     def start_from(self, model: AMR) -> None:
         """Take over the stem and stages that classification trained (the spotlight's).
@@ -229,3 +234,33 @@ class Segmenter(nn.Module):
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return push_folder(folder, repo, private=private)
+
+
+class _EvenConv2d(nn.Conv2d):
+    """TensorFlow's "same" padding where each side is a multiple of the stride: a fixed padding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        around = []
+        for axis in (1, 0):
+            total = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1 - self.stride[axis]
+            around += [max(0, total) // 2, max(0, total) - max(0, total) // 2]
+        x = functional.pad(x, around)
+        return functional.conv2d(
+            x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups
+        )
+
+
+# Indices, unlike padding and slices, are exported without a case of their own for images that fit.
+
+
+def _extended(x: Tensor, cell: int) -> Tensor:
+    """Images [B,C,H,W] whose last row and column are repeated up to multiples of `cell`."""
+    for axis in (2, 3):
+        size = x.shape[axis]
+        places = torch.arange((size + cell - 1) // cell * cell, device=x.device)
+        x = x.index_select(axis, places.clamp(max=size - 1))
+    return x
+
+
+def _first(x: Tensor, axis: int, count: int) -> Tensor:
+    return x.index_select(axis, torch.arange(count, device=x.device))
