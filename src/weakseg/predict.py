@@ -33,8 +33,11 @@ MODEL = "model"
 _LEAST = 32
 """Least side of what a network sees, in pixels: one cell of the coarsest grid."""
 
-_MAX_PIXELS = 2_000_000
-"""Most pixels of a batch, which bounds memory."""
+_MAX_PIXELS = {"cpu": 500_000}
+"""Most pixels of a batch; on a CPU, larger ones leave its caches and take longer."""
+
+_MAX_PIXELS_ELSEWHERE = 4_000_000
+"""Most pixels of a batch on other devices, which bounds memory."""
 
 _MAX_SCORES = 64_000_000
 """Most scores of a batch: 256 MB of float32."""
@@ -282,7 +285,8 @@ class Labeler:
         """How many images of a size make a batch."""
         pixels = seen[0] * seen[1]
         scores = pixels * (len(self.class_names) + 1)
-        return min(self.batch_size, _MAX_PIXELS // pixels, _MAX_SCORES // scores)
+        most = _MAX_PIXELS.get(self.device.type, _MAX_PIXELS_ELSEWHERE)
+        return min(self.batch_size, most // pixels, _MAX_SCORES // scores)
 
     def _labeled(
         self, batch: list[tuple[int, Size, Tensor, tuple[int, ...] | None]]

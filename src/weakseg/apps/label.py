@@ -23,6 +23,7 @@ from weakseg.data.tags import read_tags
 from weakseg.predict import Labeler, LabelOptions, model_folder
 from weakseg.progress import track
 from weakseg.stagedir import changed_keys, dump_json, is_part, plain, read_json, write_atomic
+from weakseg.training.memory import kept_memory
 from weakseg.types import DataError, RunError
 
 FORMAT = "weakseg-labels-1"
@@ -76,6 +77,7 @@ def label_images(
     bad: list[tuple[int, Fault]] = []
     quiet = console or Console(quiet=True)
     with (
+        kept_memory(),
         track(quiet, "label", len(found), done=len(found) - len(pairs)) as advance,
         folder.writing(labeler.class_names) as write,
     ):
