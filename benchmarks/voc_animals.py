@@ -29,6 +29,7 @@ def run(name, data, folder):
     out, log = folder / name, folder / f"{name}.log"
     if not (log.is_file() and (out / "evaluate" / "done.json").is_file()):
         command = ["-m", "weakseg", "run", str(data), "--split", "train_aug", "--preset", "fast"]
+        command += ["--until", "evaluate"]
         with log.open("w") as file:
             subprocess.run(
                 [sys.executable, *command, "--out", str(out), *RUNS[name]],

@@ -14,6 +14,7 @@ from PIL import Image
 import weakseg
 from weakseg.cli import main
 from weakseg.config import PRESETS
+from weakseg.pipeline import STAGES
 
 
 @pytest.fixture
@@ -29,6 +30,9 @@ def source(tmp_path):
         rows.append(f"{name}.png,{tags}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
     return folder
+
+
+ALL = [stage.name for stage in STAGES if not stage.validation]
 
 
 class Calls(list):
@@ -51,7 +55,7 @@ def calls(monkeypatch):
 
         return SimpleNamespace(**{name: function})
 
-    for name in ("classify", "cams", "masks", "evaluate"):
+    for name in (*ALL, "validate"):
         monkeypatch.setitem(sys.modules, f"weakseg.stages.{name}", stage(name))
     return calls
 
@@ -177,13 +181,14 @@ def test_run_and_run_again(weak, source, calls, tmp_path):
     out = tmp_path / "run"
     code, text, err = weak("run", source, "--out", out, "--preset", "fast", "--set", "seed=5")
     assert (code, err) == (0, "")
-    assert calls == ["classify", "cams", "masks", "evaluate"]
+    assert calls == ALL
     assert "seed: 5" in (out / "config.yaml").read_text()
     assert f"masks: {out / 'masks'}" in text
+    assert f"network: {out / 'segment' / 'model'}" in text
     assert "peak memory" in text
     code, text, _ = weak("run", source, "--out", out, "--preset", "fast", "--set", "seed=5")
     assert code == 0
-    assert len(calls) == 4
+    assert len(calls) == len(ALL)
     assert "50.0" in text  # the scores, since `evaluate` did not print them
     assert "check" not in text  # an unchanged source is not read again
 
@@ -197,7 +202,7 @@ def test_changed_settings_are_refused_unless_forced(weak, source, calls, tmp_pat
     assert "cams.xi: 0.5 → 0.25" in line
     assert "--force" in line
     assert weak(*changed, "--force")[0] == 0
-    assert calls[4:] == ["cams", "masks", "evaluate"]
+    assert calls[len(ALL) :] == ALL[1:]
 
 
 def test_until(weak, source, calls, tmp_path):
@@ -209,6 +214,41 @@ def test_until(weak, source, calls, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_second_split_is_kept_apart(weak, source, calls, tmp_path):
+    out = tmp_path / "run"
+    (source / "ImageSets").mkdir()
+    for name, ids in {"train": "a b", "val": "c d", "both": "b c"}.items():
+        (source / f"ImageSets/{name}.txt").write_text("\n".join(ids.split()) + "\n")
+    run = ("run", source, "--out", out, "--split", "train")
+    assert "1 images of split 'both' (b, …) would be learnt from" in told(
+        weak(*run, "--val", "both")
+    )
+    assert weak(*run, "--val", "val", "--until", "validate")[0] == 0
+    assert calls == [*ALL, "validate"]
+    ids = {
+        name: [sample["id"] for sample in json.loads((out / name).read_text())["samples"]]
+        for name in ("catalog.json", "catalog_val.json")
+    }
+    assert ids == {"catalog.json": ["a", "b"], "catalog_val.json": ["c", "d"]}
+    code, text, _ = weak(*run, "--val", "val")
+    assert (code, len(calls)) == (0, len(ALL) + 1)
+    assert "check" not in text
+    assert weak(*run)[0] == 0  # without it, nothing is done or lost
+    assert len(calls) == len(ALL) + 1
+
+
+def test_the_bound_is_one_flag_away(weak, source, calls, tmp_path):
+    out = tmp_path / "run"
+    assert weak("run", source, "--out", out)[0] == 0
+    line = told(weak("run", source, "--out", out, "--truth-masks"))
+    assert "segment.truth_masks: False → True" in line
+    assert weak("run", source, "--out", out, "--truth-masks", "--force")[0] == 0
+    assert calls[len(ALL) :] == ["segment"]
+    (source / "masks" / "a.png").touch()
+    line = told(weak("run", source, "--out", out, "--truth-masks"))
+    assert "truth" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "about"),
     [
@@ -218,6 +258,8 @@ def test_until(weak, source, calls, tmp_path):
         (("--config", "nowhere.yaml"), "cannot read nowhere.yaml"),
         (("--device", "gpu"), "device: "),
         (("--split", "val"), "unknown split 'val'"),
+        (("--val", "val"), "unknown split 'val'"),
+        (("--until", "validate"), "give --val NAME"),
     ],
 )
 def test_users_errors_leave_no_run_behind(weak, source, calls, tmp_path, arguments, about):
@@ -255,7 +297,7 @@ def test_skip_bad_goes_on_and_records_what_is_left_out(weak, source, calls, tmp_
     assert record["skipped"] == ["d", "missing"]
     assert [sample["id"] for sample in record["samples"]] == ["a", "b", "c"]
     assert weak("run", source, "--out", out, "--skip-bad")[0] == 0
-    assert len(calls) == 4
+    assert len(calls) == len(ALL)
     assert "2 faults" in told(weak("run", source, "--out", out))
 
 

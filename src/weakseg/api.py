@@ -86,13 +86,14 @@ def run(
     config: RunConfig | Path | str | None = None,
     overrides: Sequence[str] = (),
     split: str | None = None,
+    val: str | None = None,
     kind: str | None = None,
     until: str | None = None,
     skip_bad: bool = False,
     force: bool = False,
     console: Console | None = None,
 ) -> PipelineSummary:
-    """Makes masks for a source: checks it, then runs every stage that is not finished.
+    """Makes masks and a segmentation network: checks the source, then runs what is not finished.
 
     A source that was checked for this run and has not changed since is not checked again.
 
@@ -103,6 +104,7 @@ def run(
         config: A YAML file of settings over the preset's, or all settings.
         overrides: Single settings over those, as `fit.epochs=5`.
         split: The split to use; None: everything.
+        val: Another split, on which the segmentation network is tried; None: it is not.
         kind: The source's kind; None: found by looking.
         until: The last stage to run; None: all.
         skip_bad: Whether to go on without the images that are bad.
@@ -114,7 +116,8 @@ def run(
 
     Raises:
         ConfigError: A setting is unknown or wrong.
-        FaultsFoundError: The source has faults.
+        DataError: The source cannot be used, or both splits have images in common.
+        FaultsFoundError: It has faults.
         RunError: The folder holds results of other settings, or is in use.
 
     Example:
@@ -124,8 +127,8 @@ def run(
     from rich.console import Console
 
     from weakseg.config import RunConfig, load_config
-    from weakseg.pipeline import run_pipeline, stages_until
-    from weakseg.rundir import RunDir
+    from weakseg.pipeline import Validation, run_pipeline, stages_until
+    from weakseg.rundir import VALIDATION, RunDir
 
     if isinstance(config, RunConfig):
         if overrides:
@@ -133,13 +136,26 @@ def run(
         settings = config
     else:
         settings = load_config(preset, config, overrides)
-    stages_until(until)
+    stages_until(until, validation=val is not None)
     folder = RunDir(out)
     folder.check()
     console = console or Console()
     catalog, skipped, checked = _checked(
         source, folder, kind=kind, split=split, skip_bad=skip_bad, console=console
     )
+    validation = None
+    if val is not None:
+        second, left_out, hashed = _checked(
+            source,
+            folder,
+            kind=kind,
+            split=val,
+            skip_bad=skip_bad,
+            console=console,
+            name=VALIDATION,
+        )
+        _refuse_common(catalog, second, split, val)
+        validation = Validation(second, val, left_out, hashed)
     return run_pipeline(
         settings,
         folder,
@@ -151,7 +167,22 @@ def run(
         split=split,
         skipped=skipped,
         checked=checked,
+        validation=validation,
     )
+
+
+def _refuse_common(catalog: Catalog, second: Catalog, split: str | None, val: str) -> None:
+    if second.classes != catalog.classes:
+        raise DataError(
+            f"split {val!r} has the classes {', '.join(second.classes)}, not those of "
+            f"{split or 'the source'} ({', '.join(catalog.classes)}); list them in classes.txt"
+        )
+    common = sorted({sample.id for sample in catalog} & {sample.id for sample in second})
+    if common:
+        raise DataError(
+            f"{len(common)} images of split {val!r} ({common[0]}, …) would be learnt from, too; "
+            "give --split with a split that has none of them"
+        )
 
 
 def _checked(
@@ -162,6 +193,7 @@ def _checked(
     split: str | None,
     skip_bad: bool,
     console: Console,
+    name: str = "catalog.json",
 ) -> tuple[Catalog, list[str], str]:
     """The catalog to use, the ids left out, and a hash of what was checked."""
     from weakseg.data import check as checking
@@ -169,9 +201,10 @@ def _checked(
 
     found = read_source(source, kind=kind, split=split)
     key = _hash_of(found)
-    record = folder.catalog_record() if folder.is_run else {}
+    there = folder.is_run and (folder.path / name).is_file()
+    record = folder.catalog_record(name) if there else {}
     if key and record.get("checked") == key and (skip_bad or not record["skipped"]):
-        return folder.load_catalog(), record["skipped"], key
+        return folder.load_catalog(name), record["skipped"], key
     report = check(source, kind=kind, split=split, console=console)
     if not report.faults:
         return found.catalog(), [], key
@@ -182,7 +215,7 @@ def _checked(
     catalog, skipped = checking.skip_bad(found.catalog(), report)
     console.print(
         f"check: {len(report.faults)} faults; going on without {len(skipped)} bad images "
-        "(their ids are in catalog.json)",
+        f"(their ids are in {name})",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -351,9 +384,12 @@ def demo(
             write_demo(data, count=count, seed=seed, progress=progress)
     one_branch = ["amr.compensation=false"]
     console.print("plain CAM network:")
-    plain = run(data, folder / "plain", preset="demo", overrides=one_branch, console=console)
+    until = "evaluate"
+    plain = run(
+        data, folder / "plain", preset="demo", overrides=one_branch, until=until, console=console
+    )
     console.print("AMR:")
-    amr = run(data, folder / "amr", preset="demo", console=console)
+    amr = run(data, folder / "amr", preset="demo", until=until, console=console)
     picture = folder / "demo.png"
     write_atomic(picture, _demo_picture(plain.run, amr.run))
     return DemoSummary(plain, amr, picture, time.monotonic() - begun)

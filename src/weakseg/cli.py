@@ -67,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
     _add_source(check)
     check.add_argument("--json", action="store_true", help="print the report as JSON")
 
-    run = command("run", _run, "From images and tags to masks; an interrupted run goes on.")
+    run = command(
+        "run", _run, "From images and tags to masks and a network; it goes on if stopped."
+    )
     _add_source(run, required=False)
     run.add_argument("--out", type=Path, metavar="RUN", help="the run's folder")
     run.add_argument(
@@ -82,6 +84,14 @@ def parser() -> argparse.ArgumentParser:
         help="one setting, as fit.epochs=5; may be given many times",
     )
     run.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps; as --set device=…")
+    run.add_argument(
+        "--val", metavar="NAME", help="another split, to try the segmentation network on"
+    )
+    run.add_argument(
+        "--truth-masks",
+        action="store_true",
+        help="train the segmentation network on true masks: the bound",
+    )
     run.add_argument("--until", metavar="STAGE", help="the last stage to run")
     run.add_argument(
         "--force", action="store_true", help="make anew what was made with other settings"
@@ -255,6 +265,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     overrides = [*options.set, *([f"device={options.device}"] if options.device else [])]
+    overrides += ["segment.truth_masks=true"] if options.truth_masks else []
     if options.print_config:
         from weakseg.config import load_config  # noqa: PLC0415
 
@@ -277,6 +288,7 @@ def _run(options: argparse.Namespace) -> int:
             config=options.config,
             overrides=overrides,
             split=options.split,
+            val=options.val,
             kind=options.kind,
             until=options.until,
             skip_bad=options.skip_bad,

@@ -13,13 +13,23 @@ from weakseg.models.amr import AMRSettings
 from weakseg.models.backbone import BackboneSettings
 from weakseg.ops.cam import CamSettings, MaskSettings
 from weakseg.ops.metrics import EvaluateSettings
+from weakseg.ops.predict import PredictSettings
 from weakseg.settings import Layer, assemble, assignment_layer, read_layer, to_yaml
 from weakseg.training.fit import FitSettings
+from weakseg.training.mask_task import SegmentSettings
 from weakseg.training.tasks import TagTaskSettings
 from weakseg.types import ConfigError
 
 ENVIRONMENT = frozenset(
-    {"device", "precision", "fit.checkpoint_seconds", "fit.workers", "cams.batch_size"}
+    {
+        "device",
+        "precision",
+        "fit.checkpoint_seconds",
+        "fit.workers",
+        "cams.batch_size",
+        "segment.fit.checkpoint_seconds",
+        "segment.fit.workers",
+    }
 )
 """Settings that say where and how fast to compute, not what: they belong to no fingerprint, so that
 a run begun on one machine goes on on another."""
@@ -54,6 +64,12 @@ class RunConfig(BaseModel):
         default_factory=CamSettings, description="how class activation maps are taken"
     )
     masks: MaskSettings = Field(default_factory=MaskSettings, description="how maps become masks")
+    segment: SegmentSettings = Field(
+        default_factory=SegmentSettings, description="the segmentation network"
+    )
+    predict: PredictSettings = Field(
+        default_factory=PredictSettings, description="how it looks at the validation images"
+    )
     evaluate: EvaluateSettings = Field(
         default_factory=EvaluateSettings, description="what is scored where truth exists"
     )
@@ -66,9 +82,11 @@ class RunConfig(BaseModel):
         """The named sections as plain values, for a fingerprint; without `ENVIRONMENT`."""
         values = self.model_dump(mode="json", include=set(names) - ENVIRONMENT)
         for key in ENVIRONMENT:
-            section, _, name = key.partition(".")
-            if name and section in values:
-                del values[section][name]
+            *sections, name = key.split(".")
+            inner = values
+            for section in sections:
+                inner = inner.get(section, {})
+            inner.pop(name, None)
         return values
 
 
@@ -77,6 +95,12 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "fit": {"epochs": 4},
         "augment": {"crop": 224, "long_side": [224, 384]},
         "cams": {"long_side": 400, "scales": [0.5, 1.0, 1.5]},
+        "segment": {
+            "fit": {"epochs": 6},
+            "augment": {"crop": 256, "long_side": [224, 640]},
+            "long_side": 400,
+        },
+        "predict": {"scales": [1.0]},
     },
     "standard": {
         "fit": {"epochs": 6, "accumulate": 2},
@@ -90,11 +114,33 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "fit": {"epochs": 8, "lr": 0.01, "warmup": 0.0},
         "augment": {"crop": 512, "long_side": [320, 640]},
         "cams": {"scales": [0.5, 1.0, 1.5, 2.0]},
+        "segment": {
+            "backbone": {"name": "resnet101", "weights": "timm", "output_stride": 8},
+            "network": {"decoder": "deeplabv2", "dropout": 0.0},
+            "task": {"ema": 0.0},
+            "fit": {
+                "epochs": 28,
+                "batch_size": 10,
+                "lr": 2.5e-4,
+                "weight_decay": 5e-4,
+                "warmup": 0.0,
+            },
+            "augment": {"crop": 321, "long_side": [250, 750], "color": 0.0},
+            "long_side": 500,
+            "held_out": 0.0,
+        },
+        "predict": {"scales": [0.5, 0.75, 1.0, 1.25, 1.5]},
     },
     "demo": {
         "fit": {"epochs": 9, "batch_size": 8, "lr": 0.01},
         "augment": {"crop": 160, "long_side": [160, 288]},
         "cams": {"long_side": 256, "scales": [1.0]},
+        "segment": {
+            "fit": {"epochs": 12, "batch_size": 8},
+            "augment": {"crop": 160, "long_side": [160, 320]},
+            "long_side": 256,
+        },
+        "predict": {"scales": [1.0]},
     },
 }
 """What each preset changes of the defaults."""

@@ -111,7 +111,7 @@ def _below(source: str, fault: Fault) -> str:
 
 def show_summary(summary: PipelineSummary, console: Console) -> None:
     """Prints where the results are, how long they took, and scores not shown yet."""
-    if summary.stages and summary.stages[-1].skipped:
+    if any(stage.name == "evaluate" and stage.skipped for stage in summary.stages):
         _show_scores(summary.metrics, console)
     times = ", ".join(f"{stage.name} {stage.seconds:.0f} s" for stage in summary.stages)
     memory = ""
@@ -123,6 +123,8 @@ def show_summary(summary: PipelineSummary, console: Console) -> None:
     names = {stage.name for stage in summary.stages}
     what = "masks" if "masks" in names else summary.stages[-1].name
     _line(console, f"{what}: {summary.run / what}")
+    if "segment" in names:
+        _line(console, f"network: {summary.run / 'segment' / 'model'}")
 
 
 def show_labels(summary: LabelSummary, console: Console) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from weakseg.rundir import RunDir, StageContext
+from weakseg.rundir import VALIDATION, RunDir, StageContext
 from weakseg.stagedir import StageDir, fingerprint_hash
 from weakseg.types import Catalog, ConfigError, DataError
 
@@ -33,7 +33,8 @@ class Stage:
         needs: Stages whose results it reads.
         reads: Sections of the RunConfig it reads; `seed` always is.
         function: `module:name`, imported when the stage runs.
-        truth: Whether it reads the true masks.
+        truth: Whether it reads the true masks; by the settings, if a function.
+        validation: Whether it reads the second split; without one there is no such stage.
         distributed: Whether all processes of a launcher (`accelerate launch`) work on it together;
             the other stages are the first process's alone.
     """
@@ -43,7 +44,8 @@ class Stage:
     needs: tuple[str, ...]
     reads: tuple[str, ...]
     function: str | StageFunction
-    truth: bool = False
+    truth: bool | Callable[[RunConfig], bool] = False
+    validation: bool = False
     distributed: bool = False
 
     def load(self) -> StageFunction:
@@ -86,8 +88,42 @@ STAGES: tuple[Stage, ...] = (
         function="weakseg.stages.evaluate:evaluate",
         truth=True,
     ),
+    Stage(
+        "segment",
+        version=1,
+        needs=("classify", "masks"),
+        reads=("backbone", "segment"),
+        function="weakseg.stages.segment:segment",
+        truth=lambda config: config.segment.truth_masks,
+        distributed=True,
+    ),
+    Stage(
+        "validate",
+        version=1,
+        needs=("segment",),
+        reads=("predict", "evaluate"),
+        function="weakseg.stages.validate:validate",
+        validation=True,
+    ),
 )
 """All stages in the order they run; a new stage is a new row."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A second split of the source, on which the segmentation network is tried.
+
+    Attributes:
+        catalog: Its samples.
+        split: Its name.
+        skipped: Ids of images left out because they are bad.
+        checked: Hash of what was checked.
+    """
+
+    catalog: Catalog
+    split: str
+    skipped: Sequence[str] = ()
+    checked: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,6 +191,7 @@ def run_pipeline(
     split: str | None = None,
     skipped: Sequence[str] = (),
     checked: str = "",
+    validation: Validation | None = None,
     stages: Sequence[Stage] = STAGES,
 ) -> PipelineSummary:
     """Runs all stages that are not finished yet.
@@ -173,34 +210,45 @@ def run_pipeline(
         split: The source's split, for `catalog.json`.
         skipped: Ids of images left out because they are bad, for `catalog.json`.
         checked: Hash of what was checked, for `catalog.json`.
+        validation: The second split, for stages that read one.
         stages: The table.
 
     Returns:
         What became of each stage, time and memory.
 
     Raises:
-        ConfigError: `until` is no stage.
+        ConfigError: `until` is no stage, or one that reads a second split where there is none.
         RunError: The folder holds results of other settings, or is in use.
     """
     console = console or Console()
     begun = time.monotonic()
-    wanted = stages_until(until, stages)
+    wanted = stages_until(until, stages, validation=validation is not None)
     summaries = []
+    second = validation.catalog if validation else None
+    prints = fingerprints(config, catalog, wanted, second)
     if os.environ.get("RANK", "0") != "0":
-        _assist(StageContext(config, catalog, run, StageDir(run.path), console), wanted)
+        _assist(StageContext(config, catalog, run, StageDir(run.path), console), wanted, prints)
         return PipelineSummary(run.path, (), time.monotonic() - begun)
     with run.locked():
-        prints = fingerprints(config, catalog, wanted)
         for stage in wanted:
             run.check_stage(stage.name, prints[stage.name], force=force)
         run.save_catalog(catalog, source=source, split=split, skipped=skipped, checked=checked)
+        if validation:
+            run.save_catalog(
+                validation.catalog,
+                source=source,
+                split=validation.split,
+                skipped=validation.skipped,
+                checked=validation.checked,
+                name=VALIDATION,
+            )
         run.save_config(config.to_yaml())
         for stage in wanted:
             folder = run.open_stage(stage.name, prints[stage.name], force=force)
             if already := folder.done:
                 _say(console, f"{stage.name}: done earlier, skipped")
             else:
-                context = StageContext(config, catalog, run, folder, console)
+                context = StageContext(config, catalog, run, folder, console, second)
                 folder.finish(stage.load()(context))
                 _say(console, f"{stage.name}: done in {folder.record['seconds']:.1f} s")
             seconds = float(folder.record["seconds"])
@@ -209,38 +257,58 @@ def run_pipeline(
     return PipelineSummary(run.path, tuple(summaries), time.monotonic() - begun, own, child)
 
 
-def _assist(context: StageContext, stages: Sequence[Stage]) -> None:
+def _assist(
+    context: StageContext, stages: Sequence[Stage], prints: Mapping[str, Mapping[str, Any]]
+) -> None:
     """What a process that is not the first of its launcher does: its part of distributed stages.
 
-    It writes nothing; what is shared and finished is the first process's to say.
+    It says nothing of what is shared and finished, but waits until the first process has made what
+    a stage needs.
     """
     for stage in stages:
         folder = StageDir(context.run.path / stage.name)
-        if stage.distributed and not folder.done:
-            stage.load()(replace(context, dir=folder))
+        if not stage.distributed or folder.holds(prints[stage.name]):
+            continue
+        while not all(
+            StageDir(context.run.path / need).holds(prints[need]) for need in stage.needs
+        ):
+            time.sleep(0.2)
+        stage.load()(replace(context, dir=folder))
 
 
-def stages_until(until: str | None, stages: Sequence[Stage] = STAGES) -> Sequence[Stage]:
+def stages_until(
+    until: str | None, stages: Sequence[Stage] = STAGES, *, validation: bool = True
+) -> Sequence[Stage]:
     """The table up to a stage, or all of it.
 
+    Args:
+        until: The last stage; None: all.
+        stages: The table.
+        validation: Whether there is a second split; without it, stages that read one are left out.
+
     Raises:
-        ConfigError: `until` is no stage.
+        ConfigError: `until` is no stage, or one that is left out.
     """
     names = [stage.name for stage in stages]
-    if until is None:
-        return stages
-    if until not in names:
+    if until is not None and until not in names:
         raise ConfigError(f"unknown stage {until!r}; known: {', '.join(names)}")
-    return stages[: names.index(until) + 1]
+    chosen = stages if until is None else stages[: names.index(until) + 1]
+    if not validation and until is not None and chosen[-1].validation:
+        raise ConfigError(f"stage {until!r} reads a second split; give --val NAME")
+    return [stage for stage in chosen if validation or not stage.validation]
 
 
 def fingerprints(
-    config: RunConfig, catalog: Catalog, stages: Sequence[Stage] = STAGES
+    config: RunConfig,
+    catalog: Catalog,
+    stages: Sequence[Stage] = STAGES,
+    validation: Catalog | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What each stage's result depends on: its settings, version, inputs, and the samples."""
     try:
         digest = catalog.digest()
         truth = truth_digest(catalog)
+        second = [validation.digest(), truth_digest(validation)] if validation else []
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from None
     prints: dict[str, dict[str, Any]] = {}
@@ -251,8 +319,10 @@ def fingerprints(
             "needs": {need: fingerprint_hash(prints[need]) for need in stage.needs},
             "catalog": digest,
         }
-        if stage.truth:
+        if stage.truth(config) if callable(stage.truth) else stage.truth:
             prints[stage.name]["truth"] = truth
+        if stage.validation:
+            prints[stage.name]["validation"] = second
     return prints
 
 

@@ -28,6 +28,9 @@ __all__ = ["RunDir", "StageContext", "StageDir"]
 FORMAT = "weakseg-run-1"
 """Mark in `catalog.json` by which a folder is known to be a run directory."""
 
+CATALOG, VALIDATION = "catalog.json", "catalog_val.json"
+"""What the run is about, and the second split on which its segmentation network is tried."""
+
 _OWN_NAMES = {".lock", "traceback.txt"}
 
 
@@ -84,7 +87,7 @@ class RunDir:
     @property
     def is_run(self) -> bool:
         """Whether the folder is a run of weakseg."""
-        path = self.path / "catalog.json"
+        path = self.path / CATALOG
         return path.is_file() and read_json(path).get("format") == FORMAT
 
     @contextmanager
@@ -129,6 +132,7 @@ class RunDir:
         split: str | None = None,
         skipped: Sequence[str] = (),
         checked: str = "",
+        name: str = CATALOG,
     ) -> None:
         """Writes what the run is about to `catalog.json`.
 
@@ -138,10 +142,11 @@ class RunDir:
             split: The source's split, if one was asked for.
             skipped: Ids of images left out because they are bad.
             checked: Hash of what was checked, by which an unchanged source is known again.
+            name: The file: `CATALOG` or `VALIDATION`.
         """
         names = catalog.classes
         write_atomic(
-            self.path / "catalog.json",
+            self.path / name,
             dump_json(
                 {
                     "format": FORMAT,
@@ -163,13 +168,13 @@ class RunDir:
             ),
         )
 
-    def load_catalog(self) -> Catalog:
-        """Reads `catalog.json`.
+    def load_catalog(self, name: str = CATALOG) -> Catalog:
+        """Reads `catalog.json`, or another file of its kind.
 
         Raises:
             RunError: There is none, or it is damaged.
         """
-        record = self.catalog_record()
+        record = self.catalog_record(name)
         try:
             index = {name: k for k, name in enumerate(record["classes"])}
             samples = tuple(
@@ -182,14 +187,14 @@ class RunDir:
                 for row in record["samples"]
             )
         except (KeyError, TypeError) as error:
-            raise RunError(f"{self.path / 'catalog.json'} is damaged: {error!r}") from None
+            raise RunError(f"{self.path / name} is damaged: {error!r}") from None
         return Catalog(tuple(index), samples)
 
-    def catalog_record(self) -> dict[str, Any]:
+    def catalog_record(self, name: str = CATALOG) -> dict[str, Any]:
         """All of `catalog.json`: `source`, `split`, `classes`, `skipped`, `samples`."""
-        path = self.path / "catalog.json"
+        path = self.path / name
         if not path.is_file():
-            raise RunError(f"{self.path} is no run of weakseg: it has no catalog.json")
+            raise RunError(f"{self.path} is no run of weakseg: it has no {name}")
         return read_json(path)
 
     def stage(self, name: str) -> StageDir:
@@ -269,6 +274,7 @@ class StageContext:
         run: The run's folder, to read other stages' results: `context.run.stage("cams")`.
         dir: The stage's own folder, to write to.
         console: Where to print.
+        validation: A second split, on which the segmentation network is tried.
     """
 
     config: RunConfig
@@ -276,6 +282,7 @@ class StageContext:
     run: RunDir
     dir: StageDir
     console: Console
+    validation: Catalog | None = None
 
     def track(
         self, label: str, total: int, *, done: int = 0, unit: str = "images"

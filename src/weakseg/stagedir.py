@@ -131,6 +131,11 @@ class StageDir:
         """Whether the stage is finished: its `done.json` is there."""
         return (self.path / "done.json").is_file()
 
+    def holds(self, fingerprint: Mapping[str, object]) -> bool:
+        """Whether the stage is finished, and with this fingerprint."""
+        path = self.path / "fingerprint.json"
+        return self.done and path.is_file() and not changed_keys(self.fingerprint, fingerprint)
+
     @property
     def record(self) -> dict[str, Any]:
         """All of `done.json`: `seconds`, `versions`, `fingerprint`, `summary`.

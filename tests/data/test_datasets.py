@@ -5,12 +5,20 @@ from PIL import Image
 
 from weakseg.data.datasets import (
     BatchesOfOneSize,
+    MaskedViews,
     ShuffledBatches,
     TaggedViews,
     WholeImages,
     tag_vector,
 )
-from weakseg.data.transforms import AugmentSettings, augment
+from weakseg.data.images import read_image
+from weakseg.data.masks import write_mask
+from weakseg.data.transforms import (
+    AugmentSettings,
+    MaskAugmentSettings,
+    augment,
+    augment_pair,
+)
 from weakseg.types import Catalog, Sample
 
 SETTINGS = AugmentSettings(crop=64, long_side=(48, 96))
@@ -114,3 +122,75 @@ def test_tags_become_a_vector():
 def test_ranges_must_be_ordered():
     with pytest.raises(ValueError, match="16 ≤ low ≤ high"):
         AugmentSettings(long_side=(200, 100))
+
+
+MASK_SETTINGS = MaskAugmentSettings(crop=64, long_side=(48, 96), color=0.0)
+
+
+@pytest.fixture
+def masks(catalog, tmp_path):
+    """Masks by which every view can be compared with its image: bright is 1, dark 0."""
+    paths = []
+    for sample in catalog:
+        shape = read_image(sample.image).shape[-2:]
+        mask = torch.zeros(shape, dtype=torch.uint8)
+        mask[: shape[0] // 2, : shape[1] // 3] = 1
+        Image.fromarray((mask * 255)[..., None].expand(-1, -1, 3).numpy()).save(sample.image)
+        paths.append(tmp_path / f"{sample.id}-mask.png")
+        write_mask(paths[-1], mask)
+    return paths
+
+
+def test_image_and_mask_are_seen_alike(catalog, masks):
+    views = MaskedViews(catalog.samples, masks, MASK_SETTINGS, seed=1)
+    assert len(views) == 4
+    differing = seen = 0
+    for epoch in range(10):
+        for index in range(3):
+            image, labels = views[epoch, index]
+            assert image.shape == (3, 64, 64)
+            assert labels.shape == (64, 64)
+            assert labels.dtype == torch.uint8
+            known = labels != 255
+            assert set(labels.unique().tolist()) <= {0, 1, 255}
+            differing += int((((image[0] > 127) != (labels == 1)) & known).sum())
+            seen += int(known.sum())
+            assert int((image[0] == 128).sum()) >= int((~known).sum())
+    assert differing < 0.02 * seen
+
+
+def test_masked_views_depend_on_seed_epoch_and_index_alone(catalog, masks):
+    settings = MASK_SETTINGS.model_copy(update={"color": 0.4})
+    views = MaskedViews(catalog.samples, masks, settings, seed=3)
+    first = [views[0, index] for index in range(4)]
+    again = [
+        MaskedViews(catalog.samples, masks, settings, seed=3)[0, index] for index in (3, 2, 1, 0)
+    ]
+    for one, two in zip(first, again[::-1], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not torch.equal(first[0][1], views[1, 0][1])
+    other = MaskedViews(catalog.samples, masks, settings, seed=4)
+    assert not torch.equal(first[0][1], other[0, 0][1])
+
+
+def test_colours_vary_and_labels_do_not(catalog, masks):
+    plain = MaskedViews(catalog.samples, masks, MASK_SETTINGS, seed=3)
+    vivid = MaskedViews(
+        catalog.samples, masks, MASK_SETTINGS.model_copy(update={"color": 0.5}), seed=3
+    )
+    for epoch in range(3):
+        (a, labels), (b, same) = plain[epoch, 0], vivid[epoch, 0]
+        assert torch.equal(labels, same)
+        assert not torch.equal(a, b)
+
+
+def test_a_mask_fits_an_image_decoded_at_a_part_of_its_size():
+    mask = torch.zeros(80, 120, dtype=torch.uint8)
+    mask[:, 60:] = 7
+    image = torch.zeros(3, 20, 30, dtype=torch.uint8)
+    image[..., 15:] = 255
+    settings = MaskAugmentSettings(crop=64, long_side=(60, 60), flip=0, color=0.0)
+    view, labels = augment_pair(image, mask, settings, torch.Generator().manual_seed(0))
+    known = labels != 255
+    assert set(labels.unique().tolist()) == {0, 7, 255}
+    assert float((((view[0] > 127) == (labels == 7)) | ~known).float().mean()) > 0.98

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from weakseg.ops.losses import cross_pseudo_supervision, tag_loss
+from weakseg.ops.losses import (
+    balancing_weights,
+    cross_pseudo_supervision,
+    mask_loss,
+    soft_labels,
+    tag_loss,
+)
 
 TAGS = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 
@@ -53,3 +59,87 @@ def test_empty_maps_and_no_tags_give_no_nan():
 def test_maps_of_two_shapes_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         cross_pseudo_supervision(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 3), TAGS)
+
+
+def labels_and_logits():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (2, 8, 9), generator=generator, dtype=torch.uint8)
+    labels[0, :3] = 255
+    return labels, torch.randn(2, 3, 8, 9, generator=generator)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.2, 1.0, 3.0])])
+def test_mask_loss_of_hard_labels_is_cross_entropy(weights):
+    labels, logits = labels_and_logits()
+    expected = torch.nn.functional.cross_entropy(
+        logits, labels.long(), weight=weights, ignore_index=255
+    )
+    torch.testing.assert_close(mask_loss(logits, labels, weights=weights), expected)
+
+
+@pytest.mark.parametrize("options", [{"blur": 1}, {"doubt": 0.2}, {"blur": 2, "doubt": 0.1}])
+def test_mask_loss_of_soft_labels_is_collision_cross_entropy(options):
+    labels, logits = labels_and_logits()
+    soft = soft_labels(labels, 3, **{"blur": 0, "doubt": 0.0, **options})
+    weights = torch.tensor([0.2, 1.0, 3.0])
+    total = weight = 0.0
+    for b, y, x in (labels != 255).nonzero().tolist():
+        p = logits[b, :, y, x].softmax(dim=0)
+        own = float((soft[b, :, y, x] * weights).sum())
+        total += -own * float((soft[b, :, y, x] * p).sum().log())
+        weight += own
+    got = mask_loss(logits, labels, weights=weights, **options)
+    assert float(got) == pytest.approx(total / weight, rel=1e-5)
+
+
+def test_soft_labels_are_means_of_what_is_known():
+    labels = torch.tensor([[[0, 0, 1, 255, 2]]], dtype=torch.uint8)
+    soft = soft_labels(labels, 3, blur=1, doubt=0.0)[0, :, 0].T
+    third = 1 / 3
+    expected = [[1, 0, 0], [2 * third, third, 0], [0.5, 0.5, 0], [third] * 3, [0, 0, 1]]
+    torch.testing.assert_close(soft, torch.tensor(expected))
+    doubtful = soft_labels(labels, 3, blur=0, doubt=0.3)
+    torch.testing.assert_close(doubtful.sum(dim=1), torch.ones(1, 1, 5))
+    assert doubtful[0, :, 0, 0].tolist() == pytest.approx([0.8, 0.1, 0.1])
+
+
+def test_doubt_bounds_the_pull_of_a_wrong_label():
+    labels = torch.zeros(1, 1, 1, dtype=torch.uint8)
+    pulls = []
+    for doubt in (0.0, 0.1):
+        logits = torch.tensor([0.0, 20.0, 0.0]).view(1, 3, 1, 1).requires_grad_()
+        mask_loss(logits, labels, doubt=doubt).backward()
+        pulls.append(float(logits.grad.abs().sum()))
+    assert pulls[0] > 1.9
+    assert pulls[1] < 1e-3
+
+
+@pytest.mark.parametrize("options", [{}, {"blur": 1, "doubt": 0.1}])
+def test_no_label_no_loss(options):
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = mask_loss(logits, torch.full((1, 4, 4), 255, dtype=torch.uint8), **options)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert float(logits.grad.abs().max()) == 0
+
+
+@pytest.mark.parametrize("options", [{"blur": 1}, {"blur": 1, "doubt": 0.1}])
+def test_gradients_of_soft_labels_are_numbers(options):
+    labels, logits = labels_and_logits()
+    logits.requires_grad_()
+    mask_loss(logits, labels, **options).backward()
+    assert bool(logits.grad.isfinite().all())
+    assert float(logits.grad[0, :, :3].abs().max()) == 0
+
+
+def test_balancing_weights_make_classes_count_alike():
+    counts = torch.tensor([900, 90, 10, 0])
+    share = counts / counts.sum()
+    for power in (0.0, 0.5, 1.0):
+        weights = balancing_weights(counts, power)
+        assert float((share * weights).sum()) == pytest.approx(1)
+        assert float(weights[3]) == 1
+    torch.testing.assert_close(balancing_weights(counts, 0.0), torch.ones(4))
+    mass = share[:3] * balancing_weights(counts, 1.0)[:3]
+    torch.testing.assert_close(mass, torch.full((3,), 1 / 3))
+    assert balancing_weights(torch.zeros(3), 0.5).tolist() == [1, 1, 1]

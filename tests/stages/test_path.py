@@ -34,7 +34,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("path") / "run"
-    return api.run(data, out, preset="fast", overrides=SET)
+    return api.run(data, out, preset="fast", until="evaluate", overrides=SET)
 
 
 def images_of(run):
@@ -78,7 +78,7 @@ def test_scores_are_written(run):
 
 
 def test_a_finished_run_does_nothing_again(run, data):
-    again = api.run(data, run.run, preset="fast", overrides=SET)
+    again = api.run(data, run.run, preset="fast", until="evaluate", overrides=SET)
     assert all(stage.skipped for stage in again.stages)
 
 
@@ -89,14 +89,18 @@ def test_missing_maps_alone_are_made_again_and_are_the_same(run, data):
     times = {file: file.stat().st_mtime_ns for file in files}
     files[0].unlink()
     (stage / "done.json").unlink()
-    api.run(data, run.run, preset="fast", overrides=SET)
+    api.run(data, run.run, preset="fast", until="evaluate", overrides=SET)
     assert all(file.stat().st_mtime_ns == times[file] for file in files[1:])
     np.testing.assert_allclose(np.load(files[0])["spotlight"], before[files[0]], atol=2e-3)
 
 
 def test_a_plain_network_has_the_spotlight_alone(data, tmp_path):
     plain = api.run(
-        data, tmp_path / "plain", preset="fast", overrides=(*SET, "amr.compensation=false")
+        data,
+        tmp_path / "plain",
+        preset="fast",
+        until="evaluate",
+        overrides=(*SET, "amr.compensation=false"),
     )
     assert plain["masks"].summary["maps"] == "spotlight"
     assert set(plain["masks"].summary["thresholds"]) == {"spotlight"}
@@ -104,7 +108,12 @@ def test_a_plain_network_has_the_spotlight_alone(data, tmp_path):
 
 def test_a_fixed_threshold_is_taken_as_it_is(data, run):
     fixed = api.run(
-        data, run.run, preset="fast", overrides=(*SET, "masks.threshold=0.77"), force=True
+        data,
+        run.run,
+        preset="fast",
+        until="evaluate",
+        overrides=(*SET, "masks.threshold=0.77"),
+        force=True,
     )
     assert [stage.skipped for stage in fixed.stages[:2]] == [True, True]
     assert fixed["masks"].summary["thresholds"]["weighted"] == 0.77

@@ -1,16 +1,17 @@
-"""Torch data sets of a catalog: training views with tags, whole images in batches of one size."""
+"""Torch data sets: training views with tags or masks, whole images in batches of one size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms.v2 import functional as geometry
 
-from weakseg.data.images import read_image
-from weakseg.data.transforms import AugmentSettings, augment
+from weakseg.data.images import read_image, read_mask
+from weakseg.data.transforms import AugmentSettings, MaskAugmentSettings, augment, augment_pair
 from weakseg.types import Catalog, Sample
 
 
@@ -40,6 +41,36 @@ class TaggedViews(Dataset[tuple[Tensor, Tensor]]):
         image = read_image(sample.image, max_side=2 * self.settings.long_side[1])
         view = augment(image, self.settings, generator)
         return view, tag_vector(sample, len(self.catalog.classes))
+
+
+class MaskedViews(Dataset[tuple[Tensor, Tensor]]):
+    """Random views of images and of their masks, asked for by (epoch, index) as `TaggedViews`.
+
+    Args:
+        samples: The images.
+        masks: The mask file of each.
+        settings: How they are varied.
+        seed: Of the variation.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        masks: Sequence[Path],
+        settings: MaskAugmentSettings,
+        seed: int = 0,
+    ) -> None:
+        self.samples, self.masks, self.settings, self.seed = samples, masks, settings, seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The view uint8 [3,crop,crop] and its labels uint8 [crop,crop], 255 where unknown."""
+        epoch, index = key
+        generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) & (2**63 - 1))
+        image = read_image(self.samples[index].image, max_side=2 * self.settings.long_side[1])
+        return augment_pair(image, read_mask(self.masks[index]), self.settings, generator)
 
 
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):

@@ -1,4 +1,4 @@
-"""Losses on tags and between the two branches."""
+"""Losses on tags, between the two branches, and on masks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from weakseg.types import IGNORE
 
 Maps = Literal["raw", "normalized"]
 
@@ -67,3 +69,80 @@ def cross_pseudo_supervision(
 def _normalized(maps: Tensor) -> Tensor:
     peak = maps.detach().amax(dim=(2, 3), keepdim=True)
     return maps / peak.clamp_min(torch.finfo(maps.dtype).eps)
+
+
+def mask_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    weights: Tensor | None = None,
+    blur: int = 0,
+    doubt: float = 0.0,
+) -> Tensor:
+    """Collision cross entropy of labels that may be soft; cross entropy where they are not.
+
+    −ln Σ_c y_c p_c is the probability that two draws, from label and prediction, agree. Unlike
+    −Σ_c y_c ln p_c it does not teach the network to be as unsure as its label: where y is even, any
+    p is as good. Collision cross entropy for soft class labels (2023), equation 1. With `doubt` it
+    is bounded, so that a label that contradicts all others stops pulling.
+
+    Args:
+        logits: [B,C,H,W].
+        labels: Indices [B,H,W] in 0..C−1, or 255: no loss.
+        weights: Of the labels [C]; all 1 if None.
+        blur: Labels are averaged over the pixels this far around, since masks err along contours.
+        doubt: Share of every label that is spread evenly over all of them, 0..1.
+
+    Returns:
+        The weighted mean over the labelled pixels, a scalar; 0 if there are none.
+    """
+    known = labels != IGNORE
+    index = labels.long().masked_fill(~known, 0)
+    weights = logits.new_ones(logits.shape[1]) if weights is None else weights.to(logits)
+    if not blur and not doubt:
+        each = nn.functional.cross_entropy(logits, index, reduction="none")
+        weight = weights[index] * known
+        return (each * weight).sum() / weight.sum().clamp_min(1e-6)
+    soft = soft_labels(labels, logits.shape[1], blur=blur, doubt=doubt)
+    each = -torch.logsumexp(logits.log_softmax(dim=1) + soft.log(), dim=1)
+    weight = torch.einsum("bchw,c->bhw", soft, weights) * known
+    return (each * weight).sum() / weight.sum().clamp_min(1e-6)
+
+
+def soft_labels(labels: Tensor, count: int, *, blur: int, doubt: float) -> Tensor:
+    """Label maps as distributions: averaged over a window, then mixed with the even distribution.
+
+    Args:
+        labels: Indices [B,H,W] in 0..C−1, or 255: not averaged, and even itself.
+        count: C, number of labels.
+        blur: How far the window reaches, in pixels.
+        doubt: Share of the even distribution, 0..1.
+
+    Returns:
+        float32 [B,C,H,W], their sum over C is 1.
+    """
+    known = labels != IGNORE
+    soft = nn.functional.one_hot(labels.long().masked_fill(~known, 0), count)
+    soft = soft.permute(0, 3, 1, 2).float() * known[:, None]
+    if blur:
+        side = 2 * blur + 1
+        soft = nn.functional.avg_pool2d(soft, side, 1, blur)
+        soft = soft / soft.sum(dim=1, keepdim=True).clamp_min(1e-6)
+    soft = torch.where(known[:, None], soft, 1 / count)
+    return (1 - doubt) * soft + doubt / count
+
+
+def balancing_weights(counts: Tensor, power: float) -> Tensor:
+    """Weights that make rare labels count more: share^−power, 1 on average over all pixels.
+
+    Args:
+        counts: Pixels of each label [C].
+        power: 0: all alike; 1: every label counts as much as any other.
+
+    Returns:
+        float32 [C]; 1 for labels that never occur.
+    """
+    share = counts.double() / counts.sum().clamp_min(1)
+    weights = torch.where(counts > 0, share.clamp_min(1e-12) ** -power, 0.0)
+    mean = (share * weights).sum().clamp_min(1e-12)
+    return torch.where(counts > 0, weights / mean, 1.0).float()

@@ -60,7 +60,10 @@ class FitSettings(BaseModel):
 
 
 class Task(Protocol):
-    """What can be trained: `forward(batch) -> {"loss": …, logged…}` and its parameter groups."""
+    """What can be trained: `forward(batch) -> {"loss": …, logged…}` and its parameter groups.
+
+    If it has a method `after_step()`, that is called after every step of the optimizer.
+    """
 
     def __call__(self, batch: Any) -> dict[str, Tensor]: ...  # noqa: D102
 
@@ -143,7 +146,8 @@ def fit(
     that batches depend on their number alone.
 
     Args:
-        task: A module with `forward(batch) -> {"loss": scalar, …}` and `parameter_groups()`.
+        task: A module with `forward(batch) -> {"loss": scalar, …}`, `parameter_groups()` and, if it
+            wants to, `after_step()`; all that it remembers is in its state.
         loader: Its batches.
         settings: How to train.
         folder: Where `checkpoint.safetensors` and `log.jsonl` are kept.
@@ -173,6 +177,7 @@ def fit(
     start = saved = time.monotonic()
     recent: deque[float] = deque(log.losses(20), maxlen=20)
     wrapped.train()
+    after_step: Callable[[], object] = getattr(task, "after_step", lambda: None)
     step, images, resumed = done, 0, done
     logged: dict[str, float] = {}
     for batch in pieces:
@@ -192,6 +197,7 @@ def fit(
         if not accelerator.sync_gradients:
             continue
         step += 1
+        after_step()
         images += settings.batch_size
         if not math.isfinite(logged["loss"]):
             raise RunError(

@@ -1,0 +1,101 @@
+"""Labels by a segmentation network: over scales and mirror images, within given classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from torch import Tensor
+from torch.nn import functional
+
+_FORWARD_PIXELS = 1_000_000
+"""Most pixels that go through the network at once; a larger image goes alone."""
+
+
+class PredictSettings(BaseModel):
+    """How a segmentation network looks at an image.
+
+    Attributes:
+        scales: Multiples of the network's working size at which it looks.
+        mirror: Whether it looks at the mirror image, too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scales: tuple[PositiveFloat, ...] = Field(
+        (0.75, 1.0, 1.25), min_length=1, description="multiples of the working size"
+    )
+    mirror: bool = Field(True, description="look at the mirror image, too")
+
+
+@torch.no_grad()
+def multi_scale_probabilities(
+    forward: Callable[[Tensor], Tensor], images: Tensor, scales: Sequence[float], mirror: bool
+) -> Tensor:
+    """Probabilities of every pixel, the mean over scales and mirror images.
+
+    Args:
+        forward: From images [N,3,h,w] to logits [N,C,h,w].
+        images: Images of one size [B,3,H,W], in 0..1 or uint8.
+        scales: Multiples of that size at which the network looks.
+        mirror: Whether it looks at the mirror image, too.
+
+    Returns:
+        Probabilities float32 [B,C,H,W], their sum over C is 1.
+
+    Raises:
+        ValueError: The images are not [B,3,H,W], or there are no scales.
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or not scales:
+        raise ValueError(
+            f"expected images [B,3,H,W] and some scales, got {tuple(images.shape)}, {scales}"
+        )
+    pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+    height, width = pixels.shape[-2:]
+    total = pixels.new_zeros(())
+    for scale in scales:
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        scaled = pixels
+        if size != (height, width):
+            scaled = functional.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+        for turned in (False, True) if mirror else (False,):
+            views = scaled.flip(-1) if turned else scaled
+            if images.is_contiguous(memory_format=torch.channels_last):
+                views = views.contiguous(memory_format=torch.channels_last)
+            piece = max(1, _FORWARD_PIXELS // (size[0] * size[1]))
+            parts = [forward(part).float().softmax(dim=1) for part in torch.split(views, piece)]
+            found = torch.cat(parts)
+            found = found.flip(-1) if turned else found
+            if size != (height, width):
+                found = functional.interpolate(found, size=(height, width), mode="bilinear")
+            total = total + found
+    return total / (len(scales) * (1 + mirror))
+
+
+def likeliest(
+    probabilities: Tensor, size: tuple[int, int], allowed: Collection[int] | None = None
+) -> Tensor:
+    """The likeliest label of each pixel, of equals the first.
+
+    One label is upsampled at a time, so that many classes need no more memory than two.
+
+    Args:
+        probabilities: [C,h,w].
+        size: Height and width of the image.
+        allowed: The labels to choose from, of 0..C−1; None: all.
+
+    Returns:
+        Labels uint8 [H,W].
+    """
+    labels = torch.zeros(size, dtype=torch.uint8, device=probabilities.device)
+    best = torch.full(size, -1.0, device=probabilities.device)
+    for label, map_ in enumerate(probabilities.float()):
+        if allowed is not None and label not in allowed:
+            continue
+        full = map_
+        if tuple(map_.shape) != tuple(size):
+            full = functional.interpolate(map_[None, None], size=size, mode="bilinear")[0, 0]
+        labels.masked_fill_(full > best, label)
+        best = torch.maximum(best, full)
+    return labels

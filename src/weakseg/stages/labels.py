@@ -1,0 +1,71 @@
+"""Label maps of images by a segmentation network, for the stages that need them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from weakseg.config import RunConfig
+from weakseg.data.datasets import BatchesOfOneSize, WholeImages
+from weakseg.data.images import image_size
+from weakseg.models.segmenter import Segmenter
+from weakseg.ops.cam import working_size
+from weakseg.ops.predict import PredictSettings, likeliest, multi_scale_probabilities
+from weakseg.stages.classify import reading_workers
+from weakseg.training.fit import accelerator_for
+from weakseg.training.memory import kept_memory
+from weakseg.types import Sample
+
+_BATCH, _MAX_PIXELS = 4, 1_000_000
+"""Most images and most pixels of a batch at scale 1, which bounds memory."""
+
+
+def label_images(
+    model: Segmenter,
+    samples: Sequence[Sample],
+    settings: PredictSettings,
+    config: RunConfig,
+    *,
+    within_tags: bool = False,
+) -> Iterator[tuple[Sample, Tensor]]:
+    """The label map of each image at its full size, largest images first.
+
+    Args:
+        model: The network; it is moved to where the run computes.
+        samples: The images.
+        settings: How the network looks at them.
+        config: Where and how fast to compute.
+        within_tags: Whether only background and an image's own tags are possible.
+
+    Yields:
+        An image and its labels uint8 [H,W].
+    """
+    full = [image_size(sample.image) for sample in samples]
+    sizes = [working_size(*size, model.long_side) for size in full]
+    batches = BatchesOfOneSize(sizes, _BATCH, _MAX_PIXELS)
+    workers = reading_workers(config.segment.fit)
+    loader = DataLoader(
+        WholeImages(samples, sizes),
+        batch_sampler=batches,
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+    )
+    accelerator = accelerator_for(config.device, config.precision)
+    model = model.to(accelerator.device).eval()
+
+    def forward(images: Tensor) -> Tensor:
+        with accelerator.autocast():
+            logits: Tensor = model(images)
+            return logits
+
+    with kept_memory():
+        for indices, images in zip(batches, loader, strict=True):
+            probabilities = multi_scale_probabilities(
+                forward, images.to(accelerator.device), settings.scales, settings.mirror
+            )
+            for index, maps in zip(indices, probabilities, strict=True):
+                sample = samples[index]
+                allowed = {0, *(tag + 1 for tag in sample.tags)} if within_tags else None
+                yield sample, likeliest(maps, full[index], allowed).cpu()

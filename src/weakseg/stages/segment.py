@@ -1,0 +1,231 @@
+"""Stage `segment`: a segmentation network learns from the masks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from weakseg.data.datasets import MaskedViews, ShuffledBatches
+from weakseg.data.images import image_size, read_mask
+from weakseg.data.masks import write_mask
+from weakseg.models.pretrained import CONFIG
+from weakseg.models.segmenter import Segmenter
+from weakseg.ops.losses import balancing_weights
+from weakseg.ops.metrics import ConfusionMatrix, mean_iou
+from weakseg.ops.predict import PredictSettings
+from weakseg.rundir import StageContext
+from weakseg.stages.classify import load_network, reading_workers
+from weakseg.stages.labels import label_images
+from weakseg.stages.scores import top_label
+from weakseg.training.fit import CHECKPOINT, LOG, accelerator_for, fit, steps_done
+from weakseg.training.mask_task import MaskTask
+from weakseg.types import DataError, RunError, Sample
+
+MODEL = "model"
+_MEASURED = 100
+"""Most images of either kind whose agreement is measured."""
+
+_ONCE = PredictSettings(scales=(1.0,), mirror=False)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Images and the masks to learn from.
+
+    Attributes:
+        samples: The images.
+        masks: The mask file of each.
+        held_out: Images and masks that are measured only.
+        steps: How many steps to train for, about.
+    """
+
+    samples: Sequence[Sample]
+    masks: Sequence[Path]
+    held_out: Sequence[tuple[Sample, Path]]
+    steps: int
+
+
+def segment(context: StageContext) -> Mapping[str, object]:
+    """Train the network, as many rounds as set; writes `model/` and `log.jsonl`.
+
+    Earlier rounds leave theirs in `round-<n>/`, with the masks for the next one in its `labels/`.
+
+    Raises:
+        DataError: True masks are asked for and there are none, or one does not fit.
+        RunError: A mask is missing or damaged.
+    """
+    settings = context.config.segment
+    lesson = _first_lesson(context)
+    rounds: list[dict[str, object]] = []
+    for number in range(1, settings.rounds + 1):
+        last = number == settings.rounds
+        folder = context.dir.path if last else context.dir.path / f"round-{number}"
+        label = "segment" if settings.rounds == 1 else f"segment {number}/{settings.rounds}"
+        model = _trained(context, lesson, folder, label)
+        rounds.append({"agreement": _agreements(context, model, lesson)})
+        if not last:
+            lesson = _relabelled(context, model, lesson, folder / "labels")
+    return {
+        "images": len(lesson.samples),
+        "held_out": len(lesson.held_out),
+        "masks": "truth" if settings.truth_masks else "tags",
+        "steps": steps_logged(context.dir.path),
+        **rounds[-1],
+        "rounds": rounds,
+    }
+
+
+def _first_lesson(context: StageContext) -> Lesson:
+    settings, catalog = context.config.segment, context.catalog
+    pairs = [(sample, context.run.path / "masks" / f"{sample.id}.png") for sample in catalog]
+    if settings.truth_masks:
+        pairs = [(sample, sample.mask) for sample in catalog if sample.mask is not None]
+        if not pairs:
+            raise DataError(
+                "segment.truth_masks: no image has a true mask; put masks into the source's "
+                "masks/ folder, or train without --truth-masks"
+            )
+    generator = torch.Generator().manual_seed(context.config.seed)
+    order = torch.randperm(len(pairs), generator=generator).tolist()
+    count = min(len(pairs) - 1, round(settings.held_out * len(pairs)))
+    chosen = sorted(order[count:])
+    used = len(catalog) - round(settings.held_out * len(catalog))
+    return Lesson(
+        [pairs[index][0] for index in chosen],
+        [pairs[index][1] for index in chosen],
+        [pairs[index] for index in sorted(order[:count])],
+        # The bound from fewer images is trained for as many steps.
+        settings.fit.epochs * -(-used // settings.fit.batch_size),
+    )
+
+
+def _trained(context: StageContext, lesson: Lesson, folder: Path, label: str) -> Segmenter:
+    """The network trained on these masks; one that is there already is taken."""
+    if not (folder / MODEL / CONFIG).is_file():
+        accelerator = accelerator_for(context.config.device, context.config.precision)
+        trained = _train(context, lesson, folder, label)
+        if os.environ.get("RANK", "0") == "0":
+            trained.save_pretrained(folder / MODEL)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+        accelerator.wait_for_everyone()
+    return Segmenter.from_pretrained(folder / MODEL)
+
+
+def _train(context: StageContext, lesson: Lesson, folder: Path, label: str) -> Segmenter:
+    config, settings, catalog = context.config, context.config.segment, context.catalog
+    counts = _label_counts(context, lesson)
+    torch.manual_seed(config.seed)
+    model = Segmenter(
+        len(catalog.classes),
+        settings.backbone or config.backbone,
+        settings.network,
+        load=settings.backbone is not None,
+        class_names=catalog.classes,
+        long_side=settings.long_side,
+    )
+    if settings.backbone is None:
+        model.start_from(load_network(context))
+    balance = settings.task.balance
+    task = MaskTask(model, settings.task, balancing_weights(counts, balance) if balance else None)
+    piece = settings.fit.batch_size // settings.fit.accumulate
+    epochs = -(-lesson.steps * settings.fit.accumulate // -(-len(lesson.samples) // piece))
+    batches = ShuffledBatches(len(lesson.samples), piece, epochs, config.seed)
+    workers = reading_workers(settings.fit)
+    loader = DataLoader(
+        MaskedViews(lesson.samples, lesson.masks, settings.augment, config.seed),
+        batch_sampler=batches,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )
+    steps = len(batches) // settings.fit.accumulate
+    with context.track(label, steps, done=steps_done(folder), unit="steps") as advance:
+        fit(
+            task,
+            loader,
+            settings.fit,
+            folder=folder,
+            device=config.device,
+            precision=config.precision,
+            seed=config.seed,
+            advance=advance,
+        )
+    return task.trained
+
+
+def _label_counts(context: StageContext, lesson: Lesson) -> Tensor:
+    """How many pixels each label has, int64 [K+1]; looks at every mask before any is used."""
+    classes = len(context.catalog.classes)
+    truth = context.config.segment.truth_masks
+    counts = torch.zeros(256, dtype=torch.int64)
+    pairs = [*zip(lesson.samples, lesson.masks, strict=True), *lesson.held_out]
+    for sample, path in pairs:
+        try:
+            mask = read_mask(path)
+        except DataError as error:
+            if truth:
+                raise
+            raise RunError(f"{error}; remove {path.parent} and run again") from None
+        size = image_size(sample.image)
+        if tuple(mask.shape) != size or top_label(mask) > classes:
+            found = f"{mask.shape[1]}×{mask.shape[0]} with labels up to {top_label(mask)}"
+            raise (DataError if truth else RunError)(
+                f"{path} is {found}, but its image is {size[1]}×{size[0]} and there are {classes} "
+                "classes; mend the mask, or remove the folder if weakseg made it"
+            )
+        counts += torch.bincount(mask.flatten(), minlength=256)
+    return counts[: classes + 1]
+
+
+def _agreements(
+    context: StageContext, model: Segmenter, lesson: Lesson
+) -> dict[str, float | None] | None:
+    """The mIoU of the network's labels with the masks: of images trained on and held out."""
+    if not lesson.held_out or os.environ.get("RANK", "0") != "0":
+        return None
+    trained = list(zip(lesson.samples, lesson.masks, strict=True))
+    kinds = {"trained": trained[:: max(1, len(trained) // _MEASURED)], "held_out": lesson.held_out}
+    found: dict[str, float | None] = {}
+    total = sum(len(pairs[:_MEASURED]) for pairs in kinds.values())
+    with context.track("agreement", total) as advance:
+        for kind, pairs in kinds.items():
+            masks = {sample.id: path for sample, path in pairs[:_MEASURED]}
+            matrix = ConfusionMatrix(model.classes)
+            samples = [sample for sample, _ in pairs[:_MEASURED]]
+            for sample, labels in label_images(model, samples, _ONCE, context.config):
+                matrix.update(labels, read_mask(masks[sample.id]))
+                advance()
+            found[kind] = float(mean_iou(matrix.counts))
+    return found
+
+
+def _relabelled(context: StageContext, model: Segmenter, lesson: Lesson, folder: Path) -> Lesson:
+    """The same images with the network's masks, within the images' tags."""
+    accelerator = accelerator_for(context.config.device, context.config.precision)
+    everything = [*lesson.samples, *(sample for sample, _ in lesson.held_out)]
+    own = everything[accelerator.process_index :: accelerator.num_processes]
+    missing = [sample for sample in own if not (folder / f"{sample.id}.png").is_file()]
+    settings, classes = context.config.segment.relabel, context.catalog.classes
+    with context.track("relabel", len(own), done=len(own) - len(missing)) as advance:
+        for sample, labels in label_images(
+            model, missing, settings, context.config, within_tags=True
+        ):
+            write_mask(folder / f"{sample.id}.png", labels, classes)
+            advance()
+    accelerator.wait_for_everyone()
+    return replace(
+        lesson,
+        masks=[folder / f"{sample.id}.png" for sample in lesson.samples],
+        held_out=[(sample, folder / f"{sample.id}.png") for sample, _ in lesson.held_out],
+    )
+
+
+def steps_logged(folder: Path) -> int:
+    """How many steps a training's log holds."""
+    with (folder / LOG).open(encoding="utf-8") as file:
+        return sum(1 for _ in file)
