@@ -11,11 +11,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from weakseg.api import check, evaluate, export, report, run
+    from weakseg.api import check, evaluate, export, label, report, run
     from weakseg.data.source import open_catalog
     from weakseg.models.amr import AMR, AttentionModulation
     from weakseg.ops.crf import dense_crf
     from weakseg.ops.walk import random_walk
+    from weakseg.predict import Labeler
     from weakseg.types import IGNORE, Catalog, Sample, WeaksegError
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "IGNORE",
     "AttentionModulation",
     "Catalog",
+    "Labeler",
     "Sample",
     "WeaksegError",
     "__version__",
@@ -32,6 +34,7 @@ __all__ = [
     "dense_crf",
     "evaluate",
     "export",
+    "label",
     "open_catalog",
     "random_walk",
     "report",
@@ -43,12 +46,14 @@ _HOMES = {
     "AttentionModulation": "weakseg.models.amr",
     "Catalog": "weakseg.types",
     "IGNORE": "weakseg.types",
+    "Labeler": "weakseg.predict",
     "Sample": "weakseg.types",
     "WeaksegError": "weakseg.types",
     "check": "weakseg.api",
     "dense_crf": "weakseg.ops.crf",
     "evaluate": "weakseg.api",
     "export": "weakseg.api",
+    "label": "weakseg.api",
     "open_catalog": "weakseg.data.source",
     "random_walk": "weakseg.ops.walk",
     "report": "weakseg.api",

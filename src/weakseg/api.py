@@ -1,4 +1,4 @@
-"""The commands as functions: `weakseg.run`, `check`, `evaluate`, `export`, `report`, and the demo.
+"""The commands as functions: `weakseg.run`, `check`, `label`, `export`, `evaluate`, `report`, demo.
 
 Each imports what it needs when it is called, so that `check` does not wait for torch.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from weakseg.types import Catalog, DataError, RunError
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from weakseg.apps.export import ExportSummary
+    from weakseg.apps.label import LabelSummary
     from weakseg.config import RunConfig
     from weakseg.data.check import CheckReport
     from weakseg.data.source import Source
     from weakseg.pipeline import PipelineSummary
+    from weakseg.predict import LabelOptions
     from weakseg.progress import Advance
     from weakseg.rundir import RunDir
     from weakseg.stages.evaluate import Scores
@@ -383,6 +385,47 @@ def export(
         console=console or Console(quiet=True),
     )
     return export_run(request, to)
+
+
+def label(
+    model: Path | str,
+    images: Sequence[Path | str],
+    out: Path | str,
+    *,
+    tags: Path | str | None = None,
+    device: str = "auto",
+    console: Console | None = None,
+    **options: Unpack[LabelOptions],
+) -> LabelSummary:
+    """Writes the masks of new images as palette PNGs; nothing need be known of the images.
+
+    A mask has its image's path below the folder that was given. `classes.txt` beside the masks
+    names the classes 1, 2, …. Masks that the same model made of the same files are kept.
+
+    Args:
+        model: A run's folder, or a model's (with `config.json` and `model.safetensors`).
+        images: Files, folders and patterns as `photos/**/*.jpg`.
+        out: The folder for the masks; an interrupted `label` there goes on.
+        tags: A tags file with a row for every image, by which all other classes are ruled out.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        console: Where to show how far it is; nowhere if None.
+        options: As for `weakseg.Labeler`.
+
+    Returns:
+        How many masks were made, and what images could not be read.
+
+    Raises:
+        DataError: There is no such image, two would have the same mask, or the tags do not fit.
+        RunError: There is no model, or the folder holds other things.
+
+    Example:
+        >>> import weakseg
+        >>> weakseg.label("runs/cats", ["photos"], "masks").made  # doctest: +SKIP
+        120
+    """
+    from weakseg.apps.label import label_images
+
+    return label_images(model, images, out, tags=tags, device=device, console=console, **options)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FAULTS, USER_ERROR, BUG, INTERRUPTED = 1, 2, 70, 130
-"""Exit codes: faults found by `check`, a fault the user can mend, a fault of weakseg, Ctrl-C."""
+"""Exit codes: faults found by `check`, a fault the user can mend, a fault of weakseg, Ctrl-C.
+
+`label` has the first, too, where images were bad."""
 
 _USERS_OWN = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}
 
@@ -34,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(USER_ERROR)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:  # noqa: PLR0915  a table of commands
     """The command line."""
     top = _Parser(
         "weakseg",
@@ -130,6 +132,30 @@ def parser() -> argparse.ArgumentParser:
 
     report = command("report", _report, "Write a run's report anew: one page, no network needed.")
     report.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+
+    label = command("label", _label, "Masks of new images, by the model that a run has made.")
+    label.add_argument("model", type=Path, metavar="RUN", help="a run's or a model's folder")
+    label.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGES", help="files, folders or patterns"
+    )
+    label.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the masks")
+    label.add_argument(
+        "--tags", type=Path, metavar="FILE", help="tags of the images: rules out other classes"
+    )
+    label.add_argument(
+        "--full-size", action="store_true", help="look at images in their own size, by tiles"
+    )
+    label.add_argument("--mirror", action="store_true", help="look at the mirror image, too")
+    label.add_argument(
+        "--scales",
+        type=_scales,
+        default=(1.0,),
+        metavar="S,S,…",
+        help="sizes at which to look, as 0.75,1,1.25; default: 1",
+    )
+    label.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
+    )
     return top
 
 
@@ -151,6 +177,16 @@ def _seed(text: str) -> int:
     return _whole(text, 0, 2**31 - 1)
 
 
+def _scales(text: str) -> tuple[float, ...]:
+    try:
+        scales = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or not all(0.1 <= scale <= 10 for scale in scales):
+        raise argparse.ArgumentTypeError(f"expected numbers from 0.1 to 10, got {text!r}")
+    return scales
+
+
 def _whole(text: str, low: int, high: int) -> int:
     if not text.isascii() or not text.isdecimal() or not low <= int(text) <= high:
         raise argparse.ArgumentTypeError(f"expected a number from {low} to {high}, got {text!r}")
@@ -164,8 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; the process's own by default.
 
     Returns:
-        The exit code: 0; 1 if `check` found faults; 2 for what the user can mend; 70 for a fault
-        of weakseg; 130 after Ctrl-C.
+        The exit code: 0; 1 if `check` or `label` found faults; 2 for what the user can mend; 70 for
+        a fault of weakseg; 130 after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(given)
@@ -333,3 +369,22 @@ def _report(options: argparse.Namespace) -> int:
     progress = _console(stderr=True) if sys.stderr.isatty() else None
     sys.stdout.write(f"{api.report(options.run, console=progress)}\n")
     return 0
+
+
+def _label(options: argparse.Namespace) -> int:
+    from weakseg import api, display  # noqa: PLC0415
+
+    console = _console()
+    summary = api.label(
+        options.model,
+        options.images,
+        options.out,
+        tags=options.tags,
+        device=options.device,
+        console=console,
+        scales=options.scales,
+        mirror=options.mirror,
+        long_side=None if options.full_size else "model",
+    )
+    display.show_labels(summary, console)
+    return FAULTS if summary.bad else 0

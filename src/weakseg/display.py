@@ -12,6 +12,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from weakseg.api import DemoSummary
+    from weakseg.apps.label import LabelSummary
     from weakseg.data.check import CheckReport
     from weakseg.data.faults import Fault
     from weakseg.data.fingerprint import Fingerprint, Spread
@@ -126,6 +127,17 @@ def show_summary(summary: PipelineSummary, console: Console) -> None:
         _line(console, f"network: {summary.run / 'segment' / 'model'}")
     if (page := summary.run / "report.html").is_file():
         _line(console, f"report: {page}")
+
+
+def show_labels(summary: LabelSummary, console: Console) -> None:
+    """Prints where the masks are, and which images could not be read."""
+    _show_faults("bad image", summary.bad, "", console)
+    bad = f"; {_count(len(summary.bad), 'bad image')} left out" if summary.bad else ""
+    kept = f", {summary.kept} there already" if summary.kept else ""
+    _line(
+        console,
+        f"{_count(summary.made, 'mask')} in {summary.seconds:.0f} s{kept}{bad}: {summary.out}",
+    )
 
 
 def show_demo(demo: DemoSummary, console: Console) -> None:

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as geometry
 
 from weakseg.data.decode import image_size, mask_indices, opened, orientation_of, upright_size
 
-__all__ = ["image_size", "read_image", "read_mask"]
+__all__ = ["image_size", "image_tensor", "read_image", "read_mask"]
 
 _BITS = (8, 10, 12, 14, 16, 24, 32)
 
@@ -69,6 +69,18 @@ def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
         return image
     scaled: Tensor = geometry.resize(image, list(size), antialias=True)
     return scaled
+
+
+def image_tensor(image: Image.Image) -> Tensor:
+    """An opened Pillow image as `read_image` would read its file: upright 8-bit RGB.
+
+    Args:
+        image: Any image; its EXIF orientation is applied.
+
+    Returns:
+        uint8 [3, H, W].
+    """
+    return _turned(torch.from_numpy(_rgb(image)).permute(2, 0, 1), orientation_of(image))
 
 
 def read_mask(path: Path | str) -> Tensor:

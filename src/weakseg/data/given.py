@@ -1,0 +1,88 @@
+"""Images as a caller hands them over: a path, a Pillow image, an array or a tensor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as geometry
+
+from weakseg.data.decode import image_size, upright_size
+from weakseg.data.images import image_tensor, read_image
+
+GivenImage = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8] | Tensor
+"""A file; a Pillow image; an array uint8 [H,W,3] or [H,W]; a tensor uint8 [3,H,W] or [H,W]."""
+
+
+def listed_images(images: GivenImage | Iterable[GivenImage]) -> Iterable[GivenImage]:
+    """One image as a list of one; several as they are."""
+    if isinstance(images, str | os.PathLike | Image.Image):
+        return [images]
+    if isinstance(images, Tensor | np.ndarray):
+        return [images] if images.ndim < 4 else list(images)
+    return images
+
+
+def given_size(image: GivenImage) -> tuple[int, int]:
+    """Height and width of an image once upright, in pixels; of a file, from its header.
+
+    Raises:
+        DataError: The file is missing, empty, no image or too large.
+        ValueError: The array or tensor is no image.
+    """
+    if isinstance(image, str | os.PathLike):
+        return image_size(Path(image))
+    if isinstance(image, Image.Image):
+        return upright_size(image)
+    pixels = _channels_first(image)
+    return pixels.shape[1], pixels.shape[2]
+
+
+def given_pixels(image: GivenImage, size: tuple[int, int]) -> Tensor:
+    """An image upright in RGB, resized.
+
+    Args:
+        image: The image.
+        size: Height and width to resize it to, in pixels.
+
+    Returns:
+        uint8 [3,h,w].
+
+    Raises:
+        DataError: The file cannot be read.
+        ValueError: The array or tensor is no image.
+    """
+    if isinstance(image, str | os.PathLike):
+        pixels = read_image(Path(image), max_side=max(size))
+    elif isinstance(image, Image.Image):
+        pixels = image_tensor(image)
+    else:
+        pixels = _channels_first(image)
+    if tuple(pixels.shape[1:]) == size:
+        return pixels
+    resized: Tensor = geometry.resize(pixels, list(size), antialias=True)
+    return resized
+
+
+def _channels_first(image: Tensor | npt.NDArray[Any]) -> Tensor:
+    """An array [H,W,3] or tensor [3,H,W], or either as [H,W], as tensor [3,H,W]."""
+    channels = 0 if isinstance(image, Tensor) else 2
+    gray = image.ndim == 2
+    if str(image.dtype).removeprefix("torch.") != "uint8" or not (
+        gray or (image.ndim == 3 and image.shape[channels] == 3)
+    ):
+        expected = "tensor uint8 [3,H,W]" if isinstance(image, Tensor) else "array uint8 [H,W,3]"
+        raise ValueError(
+            f"expected an RGB {expected} or gray [H,W], got {image.dtype} {tuple(image.shape)}"
+        )
+    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+    if gray:
+        return pixels.expand(3, *pixels.shape)
+    return pixels if isinstance(image, Tensor) else pixels.permute(2, 0, 1)

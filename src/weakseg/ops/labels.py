@@ -1,0 +1,69 @@
+"""Class scores of the network's size to the labels of an image of any size, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_STRIP = 8_000_000
+"""Most scores of a strip of rows at full size: 32 MB of float32."""
+
+
+@torch.no_grad()
+def best_labels(
+    scores: Tensor, size: tuple[int, int], allowed: Sequence[int] | None = None
+) -> Tensor:
+    """The label of the highest score of each pixel of an image.
+
+    Scores are enlarged bilinearly (pixel centres aligned as in `functional.interpolate`) in strips
+    of rows, so that many classes at many megapixels need no more memory than a few.
+
+    Args:
+        scores: [C,h,w] of C labels, of any range.
+        size: Height and width of the image in pixels.
+        allowed: The labels that may be chosen; None: all. The first wins ties.
+
+    Returns:
+        uint8 [H,W] on the scores' device.
+
+    Raises:
+        ValueError: There are more labels than a byte holds, or none is allowed.
+
+    Example:
+        >>> best_labels(torch.eye(2)[:, None], (1, 4))
+        tensor([[0, 0, 1, 1]], dtype=torch.uint8)
+    """
+    if scores.ndim != 3 or not 1 <= len(scores) <= 255:
+        raise ValueError(f"expected scores [C,h,w] of 1 to 255 labels, got {tuple(scores.shape)}")
+    names = torch.arange(len(scores), dtype=torch.uint8, device=scores.device)
+    if allowed is not None:
+        if not allowed:
+            raise ValueError("expected at least one label that is allowed, got none")
+        names = names[list(allowed)]
+        scores = scores[list(allowed)]
+    if tuple(scores.shape[1:]) == size:
+        return names[scores.max(dim=0).indices]
+    height, width = size
+    step = max(1, _STRIP // (len(scores) * max(width, scores.shape[2])))
+    labels = torch.empty(size, dtype=torch.uint8, device=scores.device)
+    for start in range(0, height, step):
+        rows = _rows(scores, range(start, min(start + step, height)), height)
+        wide = functional.interpolate(
+            rows[None], size=(rows.shape[1], width), mode="bilinear", align_corners=False
+        )[0]
+        labels[start : start + step] = names[wide.max(dim=0).indices]
+    return labels
+
+
+def _rows(scores: Tensor, wanted: range, height: int) -> Tensor:
+    """The wanted ones of `height` rows that [C,h,w] is interpolated to, [C,n,w]."""
+    last = scores.shape[1] - 1
+    place = torch.arange(wanted.start, wanted.stop, device=scores.device, dtype=torch.float32)
+    place = ((place + 0.5) * ((last + 1) / height) - 0.5).clamp(0, last)
+    above = place.long()
+    below = (above + 1).clamp(max=last)
+    share = (place - above).to(scores.dtype)[:, None]
+    return torch.lerp(scores[:, above], scores[:, below], share)
