@@ -96,7 +96,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "augment": {"crop": 224, "long_side": [224, 384]},
         "cams": {"long_side": 400, "scales": [0.5, 1.0, 1.5]},
         "segment": {
-            "fit": {"epochs": 6},
+            "fit": {"epochs": 5},
             "augment": {"crop": 256, "long_side": [224, 640]},
             "long_side": 400,
         },
