@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from weakseg.api import check, evaluate, run
     from weakseg.data.source import open_catalog
     from weakseg.models.amr import AMR, AttentionModulation
+    from weakseg.models.segmenter import Segmenter
     from weakseg.ops.crf import dense_crf
     from weakseg.ops.walk import random_walk
     from weakseg.types import IGNORE, Catalog, Sample, WeaksegError
@@ -26,6 +27,7 @@ __all__ = [
     "AttentionModulation",
     "Catalog",
     "Sample",
+    "Segmenter",
     "WeaksegError",
     "__version__",
     "check",
@@ -42,6 +44,7 @@ _HOMES = {
     "Catalog": "weakseg.types",
     "IGNORE": "weakseg.types",
     "Sample": "weakseg.types",
+    "Segmenter": "weakseg.models.segmenter",
     "WeaksegError": "weakseg.types",
     "check": "weakseg.api",
     "dense_crf": "weakseg.ops.crf",

@@ -97,7 +97,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "cams": {"long_side": 400, "scales": [0.5, 1.0, 1.5]},
         "segment": {
             "fit": {"epochs": 5},
-            "augment": {"crop": 256, "long_side": [224, 640]},
+            "augment": {"crop": 256, "long_side": [200, 800]},
             "long_side": 400,
         },
         "predict": {"scales": [1.0]},
@@ -125,7 +125,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
                 "weight_decay": 5e-4,
                 "warmup": 0.0,
             },
-            "augment": {"crop": 321, "long_side": [250, 750], "color": 0.0},
+            "augment": {"crop": 320, "long_side": [250, 750], "color": 0.0},
             "long_side": 500,
             "held_out": 0.0,
         },
