@@ -62,8 +62,14 @@ def test_where_it_is_computed_is_in_no_fingerprint():
     names = tuple(RunConfig.model_fields)
     here = load_config().sections(names)
     there = load_config(
-        overrides=["device=cpu", "precision=fp32", "fit.workers=3", "cams.batch_size=2"]
+        overrides=[
+            "device=cpu",
+            "precision=fp32",
+            "fit.workers=3",
+            "cams.batch_size=2",
+            "relate.fit.workers=0",
+        ]
     ).sections(names)
     assert here == there
     assert load_config(overrides=["fit.epochs=77"]).sections(names) != here
-    assert "batch_size" in here["fit"]
+    assert "fit.batch_size" in here

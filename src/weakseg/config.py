@@ -127,9 +127,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 PRESETS: Mapping[str, Mapping[str, object]] = {
     "fast": {
-        "fit": {"epochs": 4},
-        "augment": {"crop": 224, "long_side": [224, 384]},
-        "cams": {"long_side": 400, "scales": [0.5, 1.0, 1.5]},
+        "fit": {"epochs": 5},
+        "augment": {"crop": 256, "long_side": [256, 448]},
+        "cams": {"long_side": 448},
+        "relate": {"augment": {"crop": 256, "long_side": [256, 448]}},
+        "refine": {"kind": "irn"},
         "segment": {
             "fit": {"epochs": 5},
             "augment": {"crop": 256, "long_side": [200, 800]},
@@ -140,7 +142,6 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
     "standard": {
         "fit": {"epochs": 6, "accumulate": 2},
         "augment": {"crop": 288, "long_side": [288, 480]},
-        "cams": {"scales": [0.5, 1.0, 1.5, 2.0]},
     },
     "paper": {
         "backbone": {"name": "resnet50", "weights": "timm"},
@@ -170,6 +171,12 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "fit": {"epochs": 9, "batch_size": 8, "lr": 0.01},
         "augment": {"crop": 160, "long_side": [160, 288]},
         "cams": {"long_side": 256, "scales": [1.0]},
+        "seeds": {"long_side": 256},
+        "relate": {
+            "fit": {"epochs": 6, "batch_size": 8},
+            "augment": {"crop": 160, "long_side": [160, 320]},
+        },
+        "refine": {"kind": "irn"},
         "segment": {
             "fit": {"epochs": 12, "batch_size": 8},
             "augment": {"crop": 160, "long_side": [160, 320]},

@@ -305,9 +305,8 @@ def _assist(
         folder = StageDir(context.run.path / stage.name)
         if not stage.distributed or folder.holds(prints[stage.name]):
             continue
-        while not all(
-            StageDir(context.run.path / need).holds(prints[need]) for need in stage.needs
-        ):
+        needs = [need for need in stage.needs if need in prints]
+        while not all(StageDir(context.run.path / need).holds(prints[need]) for need in needs):
             time.sleep(0.2)
         stage.load()(replace(context, dir=folder))
 

@@ -74,7 +74,10 @@ class Fixture:
 
     def evaluate(self, **settings: Any) -> dict[str, Any]:
         config = SimpleNamespace(
-            evaluate=EvaluateSettings(**settings), cams=SimpleNamespace(xi=0.5)
+            evaluate=EvaluateSettings(**settings),
+            cams=SimpleNamespace(xi=0.5),
+            spread=SimpleNamespace(active=False),
+            refine=SimpleNamespace(walks=False),
         )
         stage = self.run.open_stage("evaluate", {"version": 1}, force=True)
         console = Console(file=self.text, width=100)
@@ -163,14 +166,12 @@ def test_settings_are_read(fixture: Fixture) -> None:
     assert fixture.metrics["masks"]["boundary_iou"] != before["boundary_iou"]
 
 
-def test_one_branch_without_blind_thresholds(tmp_path: Path) -> None:
+def test_one_branch(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path, IDS, branches=1)
-    fixture.finish_masks({})
+    fixture.finish_masks({"spotlight": 0.4})
     summary = fixture.evaluate()
     assert summary["maps"].keys() == {"spotlight"}
-    assert summary["maps"]["spotlight"].keys() == {"oracle"}
-    assert fixture.metrics["maps"]["spotlight"]["blind"] is None
-    assert "spotlight (oracle)" in " ".join(fixture.text.getvalue().split())
+    assert summary["maps"]["spotlight"].keys() == {"oracle", "blind"}
 
 
 def test_without_truth_pixels_are_counted(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from weakseg import api
 from weakseg.data.demo import write_demo
 from weakseg.data.images import image_size, read_mask
-from weakseg.stages.masks import map_kinds
+from weakseg.stages.maps import load_maps, map_kinds, read_boundary
 
 SET = (
     "fit.epochs=1",
@@ -20,6 +20,13 @@ SET = (
     "augment.long_side=[64, 80]",
     "cams.long_side=96",
     "cams.scales=[1.0]",
+    "spread.scales=[1.0]",
+    "prototypes.clusters=3",
+    "relate.fit.epochs=1",
+    "relate.fit.batch_size=4",
+    "relate.fit.workers=0",
+    "relate.augment.crop=64",
+    "relate.augment.long_side=[64, 80]",
     "device=cpu",
 )
 
@@ -70,11 +77,67 @@ def test_maps_are_half_floats_at_stride_4_of_the_tags_alone(run):
 
 def test_scores_are_written(run):
     metrics = json.loads((run.run / "evaluate" / "metrics.json").read_text())
-    assert set(metrics["maps"]) == {"spotlight", "compensation", "weighted"}
+    kinds = {"spotlight", "compensation", "weighted"}
+    assert set(metrics["maps"]) == {*kinds, *(f"{kind}, spread" for kind in kinds), "walk"}
     for kind in metrics["maps"].values():
         assert kind["oracle"]["mean_iou"] >= kind["blind"]["mean_iou"]
-    weighted = metrics["maps"]["weighted"]["blind"]["mean_iou"]
-    assert metrics["masks"]["mean_iou"] == pytest.approx(weighted, abs=1e-6)
+    walk = metrics["maps"]["walk"]["blind"]["mean_iou"]
+    assert metrics["masks"]["mean_iou"] == pytest.approx(walk, abs=1e-6)
+
+
+def test_seeds_are_of_the_tags_background_or_unknown(run):
+    classes, samples = images_of(run)
+    for sample in samples:
+        seeds = read_mask(run.run / "seeds" / f"{sample['id']}.png")
+        own = {classes.index(tag) + 1 for tag in sample["tags"]}
+        assert set(seeds.unique().tolist()) <= {0, 255, *own}
+
+
+def test_boundaries_and_walked_maps_share_a_grid(run):
+    _, samples = images_of(run)
+    for sample in samples:
+        walked = load_maps(run.run, sample["id"], "walk")["walk"]
+        boundary = read_boundary(run.run, sample["id"])
+        assert walked.shape == (len(sample["tags"]), *boundary.shape)
+        assert 0 <= float(boundary.min()) <= float(boundary.max()) <= 1
+
+
+@pytest.mark.parametrize("kind", ["none", "crf", "pamr", "irn+crf"])
+def test_every_refinement_makes_masks_within_the_tags(run, data, kind):
+    other = api.run(
+        data,
+        run.run,
+        preset="fast",
+        until="masks",
+        overrides=(*SET, f"refine.kind={kind}"),
+        force=True,
+    )
+    made = {stage.name for stage in other.stages if not stage.skipped}
+    assert made == {"masks"}
+    assert ("relate" in {stage.name for stage in other.stages}) == kind.startswith("irn")
+    classes, samples = images_of(run)
+    for sample in samples:
+        mask = read_mask(run.run / "masks" / f"{sample['id']}.png")
+        assert set(mask.unique().tolist()) <= {0, *(classes.index(t) + 1 for t in sample["tags"])}
+    api.run(data, run.run, preset="fast", until="evaluate", overrides=SET, force=True)
+
+
+def test_without_prototypes_and_spreading_there_is_no_such_stage(run, data, tmp_path):
+    bare = api.run(
+        data,
+        tmp_path / "bare",
+        preset="fast",
+        until="masks",
+        overrides=(
+            *SET,
+            "spread.prototypes=false",
+            "spread.spreading=false",
+            "refine.kind=none",
+            "refine.maps=compensation",
+        ),
+    )
+    assert [stage.name for stage in bare.stages] == ["classify", "cams", "masks"]
+    assert bare["masks"].summary["maps"] == "compensation"
 
 
 def test_a_finished_run_does_nothing_again(run, data):
@@ -85,10 +148,10 @@ def test_a_finished_run_does_nothing_again(run, data):
 def test_a_report_is_written_once(run, data):
     page = run.run / "report.html"
     before = page.stat().st_mtime_ns
-    api.run(data, run.run, preset="fast", overrides=SET)
+    api.run(data, run.run, preset="fast", until="evaluate", overrides=SET)
     assert page.stat().st_mtime_ns == before
     page.unlink()
-    api.run(data, run.run, preset="fast", overrides=SET)
+    api.run(data, run.run, preset="fast", until="evaluate", overrides=SET)
     assert "Images to look at first" in page.read_text(encoding="utf-8")
 
 
@@ -112,8 +175,8 @@ def test_a_plain_network_has_the_spotlight_alone(data, tmp_path):
         until="evaluate",
         overrides=(*SET, "amr.compensation=false"),
     )
-    assert plain["masks"].summary["maps"] == "spotlight"
-    assert set(plain["masks"].summary["thresholds"]) == {"spotlight"}
+    assert plain["masks"].summary["maps"] == "walk"
+    assert set(plain["masks"].summary["thresholds"]) == {"spotlight", "spotlight, spread", "walk"}
 
 
 def test_a_fixed_threshold_is_taken_as_it_is(data, run):
@@ -122,11 +185,11 @@ def test_a_fixed_threshold_is_taken_as_it_is(data, run):
         run.run,
         preset="fast",
         until="evaluate",
-        overrides=(*SET, "masks.threshold=0.77"),
+        overrides=(*SET, "refine.threshold=0.77"),
         force=True,
     )
-    assert [stage.skipped for stage in fixed.stages[:2]] == [True, True]
-    assert fixed["masks"].summary["thresholds"]["weighted"] == 0.77
+    assert all(stage.skipped for stage in fixed.stages if stage.name not in ("masks", "evaluate"))
+    assert fixed["masks"].summary["thresholds"]["walk"] == 0.77
 
 
 def test_map_kinds_of_one_branch():

@@ -49,8 +49,7 @@ class CRFSettings(BaseModel):
         default=1024,
         ge=256,
         le=8192,
-        description="Images longer than this many pixels on a side are solved in overlapping "
-        "tiles of at most this side; bounds the memory.",
+        description="Larger images are solved in tiles of this side, in pixels.",
     )
 
 

@@ -24,7 +24,7 @@ class PAMRSettings(BaseModel):
     dilations: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field(
         default=(1, 2, 4, 8, 12, 24),
         min_length=1,
-        description="Distances in pixels at which the eight neighbours of a pixel are taken.",
+        description="Distances of the eight neighbours, in pixels.",
     )
     colour_scale: float = Field(
         default=0.3,
@@ -42,8 +42,7 @@ class PAMRSettings(BaseModel):
     max_pixels: int = Field(
         default=2**20,
         ge=1024,
-        description="Pixels whose weights are held at once (4 bytes a neighbour); larger images "
-        "compute them anew in every round, strip by strip.",
+        description="Pixels worked on at once; larger images go in strips.",
     )
 
 

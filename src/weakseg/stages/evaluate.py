@@ -63,7 +63,10 @@ def evaluate(context: StageContext) -> dict[str, object]:
         for sample in scored:
             prediction = _read_prediction(context, sample)
             truth = _read_truth(sample, prediction, len(catalog.classes))
-            for name, (maps, classes) in _read_maps(context, sample, truth).items():
+            found = _read_maps(context, sample, truth)
+            if found.keys() != sweeps.keys():
+                raise _damaged(context, sample, "cams", f"it holds {', '.join(found)}")
+            for name, (maps, classes) in found.items():
                 sweeps[name].update(maps, classes, truth)
             scorer.update(prediction, truth)
             advance()

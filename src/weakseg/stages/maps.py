@@ -38,34 +38,31 @@ def load_maps(run: Path, sample_id: str, stage: str = "cams") -> dict[str, Tenso
         RunError: The file is missing or damaged.
     """
     path = run / stage / f"{sample_id}.npz"
+    needed = "walk" if stage == "walk" else "spotlight"
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
         classes, size = arrays.pop("classes").long(), arrays.pop("size").long()
         arrays.pop("boundary", None)
         maps = {name: value.float() for name, value in arrays.items()}
-        fits = (
-            size.shape == (2,)
-            and bool(maps)
-            and all(
-                value.ndim == 3
-                and len(value) == len(classes)
-                and bool(((value >= 0) & (value <= 1)).all())
-                for value in maps.values()
-            )
-        )
-        if not fits:
-            raise ValueError("its maps are no [n,h,w] in 0..1")
+        if needed not in maps:
+            raise ValueError(f"it holds no {needed}")
+        for name, value in maps.items():
+            fits = value.ndim == 3 and len(value) == len(classes)
+            if not fits or not bool(((value >= 0) & (value <= 1)).all()):
+                raise ValueError(f"{name} is no [{len(classes)},h,w] in 0..1")
+        if size.shape != (2,):
+            raise ValueError(f"its size is {size.tolist()}")
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise _unreadable(path, error) from error
     return {"classes": classes, "size": size, **maps}
 
 
 def _unreadable(path: Path, error: Exception) -> RunError:
-    return RunError(
-        f"{path} cannot be read ({str(error) or type(error).__name__}); remove it and its "
-        "folder's done.json, and run again"
-    )
+    remedy = f"remove {path.parent / 'done.json'} and give `weakseg run` again"
+    if not path.is_file():
+        return RunError(f"{path} is missing; {remedy}")
+    return RunError(f"{path} is damaged: {str(error) or type(error).__name__}; remove it, {remedy}")
 
 
 def read_boundary(run: Path, sample_id: str) -> Tensor:
@@ -131,8 +128,8 @@ def final_title(context: StageContext) -> str:
 def background_scores(context: StageContext, stage: str) -> dict[str, float]:
     """The background threshold of each kind of a stage's maps by title, chosen without truth.
 
-    Stretched maps are parted half-way; others by how all their scores are spread (of many images an
-    even choice is looked at: a threshold needs no more).
+    Stretched maps, and what walks from them, are parted half-way; others by how all their scores
+    are spread (of many images an even choice is looked at: a threshold needs no more).
 
     Args:
         context: The run.
@@ -140,7 +137,7 @@ def background_scores(context: StageContext, stage: str) -> dict[str, float]:
     """
     samples = context.catalog.samples
     looked_at = samples[:: max(1, len(samples) // _POOLED)]
-    halves = stage == "spread" and context.config.spread.spreading
+    halves = stage != "cams" and context.config.spread.spreading
     pooled: dict[str, Tensor] = {}
     with context.track(f"{stage}, threshold", 1 if halves else len(looked_at)) as advance:
         for sample in looked_at[:1] if halves else looked_at:

@@ -27,7 +27,6 @@ from weakseg.stages.cams import image_batches
 from weakseg.stages.classify import load_network
 from weakseg.stages.maps import BRANCHES, load_maps
 from weakseg.training.fit import accelerator_for
-from weakseg.training.memory import kept_memory
 
 _MAX_PIXELS = 500_000
 """Most pixels of a batch: features are taken at larger scales, too."""
@@ -36,7 +35,6 @@ _GATHERED_BYTES = 256 * 2**20
 """Most memory for gathered features, all classes and branches together."""
 
 
-@kept_memory()
 def spread(context: StageContext) -> Mapping[str, object]:
     """Improve the maps of every image that has no result; writes `<id>.npz` (see `load_maps`)."""
     config, catalog = context.config, context.catalog

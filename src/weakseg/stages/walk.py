@@ -17,13 +17,11 @@ from weakseg.stages.classify import load_network
 from weakseg.stages.maps import chosen_map, load_maps, map_stage
 from weakseg.stages.relate import boundaries, load_relations
 from weakseg.training.fit import accelerator_for
-from weakseg.training.memory import kept_memory
 
 _MAX_PIXELS = 500_000
 """Most pixels of a batch: their mirror images and the relation network come on top."""
 
 
-@kept_memory()
 def walk(context: StageContext) -> Mapping[str, object]:
     """Walk the maps of every image that has no result; writes `<id>.npz` (see `load_maps`).
 

@@ -116,6 +116,21 @@ class TagTask(nn.Module):
             yield "compensation", self.model.compensation
 
 
+class RelateFitSettings(FitSettings):
+    """How the relation network is trained (IRN, section 5.2)."""
+
+    epochs: int = Field(3, ge=1, description="times every image is seen")
+    lr: float = Field(0.1, gt=0, description="learning rate")
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of steps with rising learning rate")
+
+
+class RelateAugmentSettings(MaskAugmentSettings):
+    """How images and seeds are varied for it."""
+
+    long_side: tuple[int, int] = Field((288, 576), description="range of the long side (pixels)")
+    color: float = Field(0.0, ge=0, lt=1, description="strength of brightness, contrast, colour")
+
+
 class RelateSettings(BaseModel):
     """How the relation network learns.
 
@@ -130,13 +145,11 @@ class RelateSettings(BaseModel):
 
     radius: int = Field(10, ge=2, le=32, description="reach of pairs (pixels of the stride-4 grid)")
     displacement: bool = Field(False, description="learn displacements, too")
-    fit: FitSettings = Field(
-        default_factory=lambda: FitSettings(epochs=3, lr=0.1, warmup=0.0),
-        description="how the network learns",
+    fit: RelateFitSettings = Field(
+        default_factory=RelateFitSettings, description="how the network learns"
     )
-    augment: MaskAugmentSettings = Field(
-        default_factory=lambda: MaskAugmentSettings(crop=288, long_side=(288, 576), color=0.0),
-        description="how images are varied",
+    augment: RelateAugmentSettings = Field(
+        default_factory=RelateAugmentSettings, description="how images are varied"
     )
 
 
