@@ -15,6 +15,7 @@ from weakseg.data.faults import FileError, listed
 from weakseg.data.given import GivenImage, listed_images
 from weakseg.ops.cam import working_size
 from weakseg.ops.labels import best_labels
+from weakseg.ops.predict import multi_scale_probabilities
 from weakseg.ops.tiles import GRID, spans, tiled_scores
 from weakseg.rundir import RunDir
 from weakseg.types import ConfigError, DataError, RunError
@@ -227,22 +228,9 @@ class Labeler:
         pixels = images.to(self.device, memory_format=torch.channels_last)
         if pixels.dtype == torch.uint8:
             pixels = pixels.float() / 255
-        height, width = pixels.shape[-2:]
-        sizes = [
-            (max(_LEAST, round(height * scale)), max(_LEAST, round(width * scale)))
-            for scale in self.scales
-        ]
-        if sizes == [(height, width)] and not self.mirror:
+        if self.scales == (1.0,) and not self.mirror:
             return self._forward(pixels)
-        total: Tensor | None = None
-        for size in sizes:
-            view = _resized(pixels, size, antialias=True)
-            for turned in (False, True) if self.mirror else (False,):
-                scores = self._forward(view.flip(-1) if turned else view).softmax(dim=1)
-                scores = _resized(scores.flip(-1) if turned else scores, (height, width))
-                total = scores if total is None else total.add_(scores)
-        assert total is not None
-        return total / (len(sizes) * (1 + self.mirror))
+        return multi_scale_probabilities(self._forward, pixels, self.scales, self.mirror)
 
     def _forward(self, pixels: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -317,7 +305,9 @@ class Labeler:
             del scores
         labels = labels.mT.contiguous() if wide else labels
         if tuple(labels.shape) != full:  # an image less than `_LEAST` pixels wide
-            labels = _resized(labels[None, None], full, mode="nearest-exact")[0, 0]
+            labels = functional.interpolate(labels[None, None], size=full, mode="nearest-exact")[
+                0, 0
+            ]
         return labels
 
 
@@ -353,11 +343,3 @@ def _device(device: torch.device | str) -> torch.device:
     if not found.get(chosen.type, True):
         raise ConfigError(f"device: this machine has no {chosen.type}; use auto or cpu")
     return chosen
-
-
-def _resized(
-    images: Tensor, size: Size, *, mode: str = "bilinear", antialias: bool = False
-) -> Tensor:
-    if tuple(images.shape[-2:]) == size:
-        return images
-    return functional.interpolate(images, size=size, mode=mode, antialias=antialias)
