@@ -125,11 +125,11 @@ def _tensorboard(run: Path) -> tuple[Send, Callable[[], None]]:
         if not opened:  # not before the run's folder is known to be one
             opened.append(SummaryWriter(str(run / "tensorboard")))
         for key, value in values.items():
-            opened[0].add_scalar(f"{stage}/{key}", value, step)  # type: ignore[no-untyped-call]
+            opened[0].add_scalar(f"{stage}/{key}", value, step)
 
     def close() -> None:
         for writer in opened:
-            writer.close()  # type: ignore[no-untyped-call]
+            writer.close()
 
     return send, close
 
