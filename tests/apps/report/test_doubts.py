@@ -53,6 +53,12 @@ def test_branches_that_look_elsewhere_disagree_by_their_overlap(drawing):
     assert "same" not in found.doubts
 
 
+def test_branches_that_both_find_nothing_agree(drawing):
+    drawing.add("a", ["cow"], [np.zeros((12, 16))])
+    found = survey(read_facts(drawing.run(overrides=SET)))
+    assert kinds_of(found, "a") == ["empty"]
+
+
 def test_one_branch_cannot_disagree(drawing):
     drawing.add("a", ["cow"], [SURE], [box(slice(0, 3), slice(0, 3))])
     found = survey(read_facts(drawing.run(overrides=SET, branches=1)))

@@ -2,6 +2,7 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -134,6 +135,23 @@ def test_images_that_are_gone_leave_the_numbers(drawing):
     found = Page(write_report(run))
     assert "The images are not where they were" in found.text
     assert "scores" in found.sections
+
+
+def test_images_to_look_at_are_named_even_if_they_are_gone(drawing):
+    drawing.add("far/away", ["cat", "cow"], [np.ones((12, 16)), np.zeros((12, 16))])
+    run = drawing.run(overrides=["masks.threshold=0.5"])
+    drawing.samples[0].image.unlink()
+    assert "far/away : tagged cow , but no pixel of it in the mask" in Page(write_report(run)).text
+
+
+def test_damaged_maps_are_told(drawing):
+    drawing.add("a", ["cat"])
+    drawing.add("b", ["cat"])
+    run = drawing.run()
+    (run / "cams" / "b.npz").unlink()
+    text = Page(write_report(run)).text
+    assert "all 2 images" in text
+    assert "1 image could not be looked at" in text
 
 
 def test_without_any_image_or_tag(drawing):

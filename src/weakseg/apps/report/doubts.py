@@ -168,7 +168,8 @@ def _doubts(
     if kinds.keys() & limits.keys() >= set(BRANCHES):
         for k, name in enumerate(names):
             spots = [kinds[kind][k] >= limits[kind] for kind in BRANCHES]
-            overlap = float((spots[0] & spots[1]).sum() / (spots[0] | spots[1]).sum().clamp_min(1))
+            either = int((spots[0] | spots[1]).sum())
+            overlap = int((spots[0] & spots[1]).sum()) / either if either else 1.0
             if overlap < _OVERLAP:
                 text = "the two branches disagree on where the <em>{}</em> is (overlap {:.2f})"
                 yield Doubt("disagree", 1 - overlap, Markup(text).format(name, overlap))

@@ -85,7 +85,7 @@ def render(facts: Facts, console: Console) -> str:
             trainings=[(log.stage, charts.training_charts(log)) for log in facts.logs],
             thresholds=_threshold_charts(facts, survey),
             threshold=facts.thresholds.get(facts.kind),
-            masks=next((s for s in facts.scores if s.place == ("masks",)), None),
+            masks=next((s for s in facts.scores if s.name == "masks"), None),
             colours={
                 name: f"#{bytes(pictures.colour(k)).hex()}"
                 for k, name in enumerate(facts.catalog.classes)
