@@ -22,6 +22,7 @@ RUNS = {
     "amr": [],
 }
 KINDS = ("spotlight", "compensation", "weighted")
+STAGES = ("classify", "cams", "spread", "seeds", "relate", "walk", "masks", "evaluate")
 
 
 def run(name, data, folder):
@@ -75,7 +76,7 @@ def main():
             )
         seconds = {
             stage: json.loads((out / stage / "done.json").read_text())["seconds"]
-            for stage in ("classify", "cams", "masks", "evaluate")
+            for stage in STAGES
         }
         memory = re.search(r"peak memory (.*)", log)
         costs.append(
@@ -91,7 +92,7 @@ def main():
             "",
             "`weakseg run ../shared/data/voc-animals --split train_aug --preset fast --out RUN`, seed "
             f"0 ({flags}). Oracle: at the best background threshold by the truth. Blind: at the one "
-            "weakseg chose from the maps alone. The masks of a run are its weighted map, blind.",
+            "weakseg chose from the maps alone. What follows the seeds: refinement.md.",
             "",
             "| mIoU of seeds | oracle @ threshold | blind @ threshold | gap, points |",
             "| --- | --- | --- | --- |",
@@ -101,8 +102,8 @@ def main():
             "| --- |" + " --- |" * len(names),
             *classes,
             "",
-            "| minutes, 2 cores | classify | cams | masks | evaluate | all | peak memory |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
+            f"| minutes, 2 cores | {' | '.join(STAGES)} | all | peak memory |",
+            "| --- |" + " --- |" * (len(STAGES) + 2),
             *costs,
             "",
         ]
