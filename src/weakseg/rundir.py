@@ -289,6 +289,8 @@ class StageContext:
         cls, config: RunConfig, catalog: Catalog, run: RunDir, folder: StageDir
     ) -> StageContext:
         """A context that prints nothing."""
+        from rich.console import Console  # noqa: PLC0415
+
         return cls(config, catalog, run, folder, Console(quiet=True))
 
     def __reduce__(self) -> tuple[Any, ...]:
