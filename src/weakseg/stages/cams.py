@@ -16,6 +16,7 @@ from weakseg.rundir import StageContext
 from weakseg.stages.classify import load_network, reading_workers
 from weakseg.stages.maps import BRANCHES
 from weakseg.training.fit import accelerator_for
+from weakseg.training.memory import release_memory
 from weakseg.types import Sample
 
 _MAX_PIXELS = 2_000_000
@@ -81,3 +82,4 @@ def image_batches(
     )
     for indices, images in zip(batches, loader, strict=True):
         yield [samples[index] for index in indices], images
+        release_memory()

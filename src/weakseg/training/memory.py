@@ -1,4 +1,4 @@
-"""Memory that stays with the process between the steps of a training."""
+"""When freed memory stays with the process, and when it goes back to the system."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt's names in glibc's malloc.h
 _TRIM_DEFAULT, _MMAP_MAX_DEFAULT = 128 * 1024, 65536
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, where the C library is glibc.
+
+    Between batches of images of ever other sizes: what is freed in pieces is of little use for the
+    next, so that the process would grow from batch to batch.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
 
 
 @contextmanager
