@@ -1,5 +1,7 @@
 """What every backbone must do, on a dozen families of networks."""
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -7,7 +9,7 @@ from torch import nn
 
 from weakseg.models.amr import AMR, AMRSettings
 from weakseg.models.backbone import Backbone, BackboneSettings
-from weakseg.models.folding import LeanReLU6, NormedConv2d, folded
+from weakseg.models.folding import NormedConv2d, folded
 from weakseg.types import ConfigError, WeightsError
 
 FAMILIES = [
@@ -130,14 +132,28 @@ def test_folding_keeps_outputs_and_gradients():
     assert isinstance(fast[1], nn.Identity)
 
 
-def test_lean_relu6_has_the_gradient_of_relu6():
-    x = torch.tensor([-1.0, 0.0, 0.5, 6.0, 7.0], requires_grad=True)
-    nn.functional.relu6(x).square().sum().backward()
-    expected, x.grad = x.grad, None
-    y = LeanReLU6()(x * 1)
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_clamped_convolution_is_that_and_relu6_with_and_without_gradient(groups, stride):
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(4, 4, 3, padding=1, stride=stride, groups=groups, bias=False)
+    norm = nn.BatchNorm2d(4).eval()
+    norm.weight.data.mul_(9)
+    network = nn.Sequential(convolution, norm, nn.ReLU6())
+    x = torch.randn(2, 4, 7, 9, requires_grad=True)
+    truth = network(x)
+    truth.square().sum().backward()
+    wanted, x.grad = (x.grad, convolution.weight.grad.clone()), None
+    clamped = NormedConv2d(copy.deepcopy(convolution), norm, clamped=True)
+    clamped.convolution.weight.grad = None
+    y = clamped(x)
     y.square().sum().backward()
-    torch.testing.assert_close(x.grad, expected)
-    assert torch.equal(y, nn.functional.relu6(x))
+    assert 0 < float((truth == 6).float().mean()) < 1
+    torch.testing.assert_close(y, truth)
+    torch.testing.assert_close(x.grad, wanted[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(clamped.convolution.weight.grad, wanted[1], rtol=1e-4, atol=1e-3)
+    with torch.no_grad():
+        torch.testing.assert_close(clamped(x), truth)
 
 
 def test_a_convolution_used_twice_is_not_folded():

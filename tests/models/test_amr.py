@@ -220,3 +220,25 @@ def test_one_branch_is_a_plain_cam_network():
     output = AMR(4, backbone, AMRSettings(compensation=False))(torch.rand(1, 3, 64, 64))
     assert output.compensation is None
     assert output.spotlight.logits.shape == (1, 4)
+
+
+@pytest.mark.parametrize(("frozen", "shared"), [(0, 0), (1, 2), (2, 1)])
+def test_the_pyramid_ends_in_the_spotlights_features(frozen, shared):
+    torch.manual_seed(0)
+    backbone = BackboneSettings(name="resnet18", weights="none", freeze_stages=frozen)
+    model = AMR(3, backbone, AMRSettings(shared_stages=shared)).eval()
+    images = torch.rand(2, 3, 64, 96)
+    pyramid = model.pyramid(images)
+    assert [x.shape[1] for x in pyramid] == list(model.widths)
+    assert [64 // x.shape[2] for x in pyramid] == list(model.strides)
+    with torch.no_grad():
+        last = model.spotlight.features(model.encode(images))
+    torch.testing.assert_close(pyramid[-1], last)
+    assert not any(x.requires_grad for x in pyramid)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("tf_efficientnet_lite0", 80), ("resnet18", 256)])
+def test_details_are_the_shallowest_features_on_the_last_grid(name, channels):
+    model = AMR(3, BackboneSettings(name=name, weights="none")).eval()
+    details = model.details(torch.rand(1, 3, 64, 96))
+    assert details.shape == (1, channels, 4, 6)

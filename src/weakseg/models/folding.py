@@ -19,13 +19,20 @@ class NormedConv2d(nn.Module):
     and σ do not. Against the two modules one after the other, a training step saves two passes over
     the activations and does not keep the convolution's output for the backward pass.
 
+    A ReLU6 behind the norm is taken over, too: without gradient, on a CPU, the convolution clamps
+    its output while it is in the cache.
+
     Args:
         convolution: Taken over; of any subclass of `nn.Conv2d`.
         norm: Its weight, bias and statistics are taken over.
+        clamped: Whether a ReLU6 follows.
     """
 
-    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    def __init__(
+        self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, *, clamped: bool = False
+    ) -> None:
         super().__init__()
+        self.clamped = clamped
         assert norm.running_var is not None
         assert norm.running_mean is not None
         offset = (
@@ -43,18 +50,34 @@ class NormedConv2d(nn.Module):
         self.offset: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normed features [B,C,h,w]."""
+        """Normed features [B,C,h,w], in 0..6 if clamped."""
         scale = self.gamma * self.inverse
         weight = self.convolution.weight * scale[:, None, None, None]
         bias = self.beta + scale * self.offset
-        if is_depthwise(self.convolution):
-            padding, (dilation, _) = self.convolution.padding, self.convolution.dilation
-            return depthwise_conv2d(x, weight, bias, cast("tuple[int, int]", padding), dilation)
-        y: Tensor = functional_call(self.convolution, {"weight": weight, "bias": bias}, (x,))
-        return y
+        own = self.convolution
+        plain = type(own) is nn.Conv2d and own.padding_mode == "zeros"
+        if self.clamped and plain and _fusible(x) and not isinstance(own.padding, str):
+            fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
+                *(x, weight, bias, own.padding, own.stride, own.dilation, own.groups),
+                *("hardtanh", [0.0, 6.0], ""),
+            )
+            return fused
+        y: Tensor
+        if is_depthwise(own):
+            padding, (dilation, _) = own.padding, own.dilation
+            y = depthwise_conv2d(x, weight, bias, cast("tuple[int, int]", padding), dilation)
+        else:
+            y = functional_call(own, {"weight": weight, "bias": bias}, (x,))
+        return _ClampInPlace.apply(y) if self.clamped else y
 
 
 class _ClampInPlace(torch.autograd.Function):
+    """ReLU6 in place, whose backward pass needs only its output.
+
+    torch's own in-place version copies its input for the backward pass; the output has to be kept
+    for the next convolution anyway.
+    """
+
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.mark_dirty(x)
@@ -70,17 +93,16 @@ class _ClampInPlace(torch.autograd.Function):
         return gradient
 
 
-class LeanReLU6(nn.Module):
-    """ReLU6 in place, whose backward pass needs only its output.
-
-    torch's own in-place version copies its input for the backward pass; the output has to be kept
-    for the next convolution anyway.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """min(max(x, 0), 6), written over x."""
-        y: Tensor = _ClampInPlace.apply(x)
-        return y
+def _fusible(x: Tensor) -> bool:
+    """Whether torch's fused convolution for CPUs takes this input."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    )
 
 
 @torch.no_grad()
@@ -101,10 +123,11 @@ def folded(network: nn.Module, example: Tensor) -> nn.Module:
     plain = copy.deepcopy(network).eval()
     network.eval()
     for (convolution, at), (norm, behind) in _pairs(network, example):
-        setattr(*at, NormedConv2d(convolution, norm))
         # timm's norms carry the activation that follows them.
         act = getattr(norm, "act", nn.Identity())
-        setattr(*behind, LeanReLU6() if isinstance(act, nn.ReLU6) else act)
+        clamped = isinstance(act, nn.ReLU6)
+        setattr(*at, NormedConv2d(convolution, norm, clamped=clamped))
+        setattr(*behind, nn.Identity() if clamped else act)
     before, after = plain(example), network(example)
     tolerance = 1e-3 * float(before.abs().max()) + 1e-6
     return network if torch.allclose(before, after, rtol=1e-2, atol=tolerance) else plain

@@ -16,13 +16,14 @@ from weakseg.rundir import StageContext
 from weakseg.stages.classify import load_network, reading_workers
 from weakseg.stages.maps import BRANCHES
 from weakseg.training.fit import accelerator_for
-from weakseg.training.memory import release_memory
+from weakseg.training.memory import kept_memory, release_memory
 from weakseg.types import Sample
 
 _MAX_PIXELS = 2_000_000
 """Most pixels of a batch at scale 1, which bounds memory."""
 
 
+@kept_memory()
 def cams(context: StageContext) -> Mapping[str, object]:
     """Compute the maps of every image that has none yet; writes `<id>.npz` (see `load_maps`)."""
     config = context.config

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from weakseg import api
+from weakseg.data.demo import write_demo
+from weakseg.stages.maps import load_maps
+
+SET = (
+    "fit.epochs=1",
+    "fit.batch_size=4",
+    "fit.workers=0",
+    "augment.crop=64",
+    "augment.long_side=[64, 80]",
+    "cams.long_side=96",
+    "cams.scales=[1.0]",
+    "spread.scales=[0.75, 1.0]",
+    "prototypes.clusters=3",
+    "device=cpu",
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("spread") / "data"
+    write_demo(folder, count=8, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("spread") / "run"
+    return api.run(data, out, preset="fast", until="spread", overrides=SET)
+
+
+def ids(run):
+    return [path.stem for path in sorted((run.run / "spread").glob("*.npz"))]
+
+
+def test_maps_are_stretched_on_the_same_grid(run):
+    for sample_id in ids(run):
+        before = load_maps(run.run, sample_id)
+        after = load_maps(run.run, sample_id, "spread")
+        assert torch.equal(before["classes"], after["classes"])
+        for branch in ("spotlight", "compensation"):
+            assert after[branch].shape == before[branch].shape
+            for map_ in after[branch]:
+                assert float(map_.min()) == 0
+                assert float(map_.max()) == pytest.approx(1, abs=2e-3)
+
+
+def test_missing_maps_alone_are_made_again_from_the_same_prototypes(run, data):
+    stage = run.run / "spread"
+    first = stage / f"{ids(run)[0]}.npz"
+    before, centres = np.load(first)["spotlight"], load_file(stage / "centres.safetensors")
+    times = {path: path.stat().st_mtime_ns for path in stage.glob("*.*") if path != first}
+    first.unlink()
+    (stage / "done.json").unlink()
+    times.pop(stage / "done.json")
+    api.run(data, run.run, preset="fast", until="spread", overrides=SET)
+    np.testing.assert_allclose(np.load(first)["spotlight"], before, atol=2e-3)
+    again = load_file(stage / "centres.safetensors")
+    assert all(torch.equal(centres[key], again[key]) for key in centres)
+    kept = [path for path in times if path.suffix in (".npz", ".safetensors")]
+    assert all(path.stat().st_mtime_ns == times[path] for path in kept)
+
+
+def test_each_piece_alone_makes_other_maps(run, data, tmp_path):
+    found = {}
+    for name, piece in (("no prototypes", "prototypes"), ("no spreading", "spreading")):
+        other = api.run(
+            data,
+            tmp_path / name,
+            preset="fast",
+            until="spread",
+            overrides=(*SET, f"spread.{piece}=false"),
+        )
+        found[name] = load_maps(other.run, ids(run)[0], "spread")["spotlight"]
+    both = load_maps(run.run, ids(run)[0], "spread")["spotlight"]
+    bare = load_maps(run.run, ids(run)[0])["spotlight"]
+    for maps in found.values():
+        assert not torch.allclose(maps, both, atol=1e-2)
+        assert not torch.allclose(maps, bare, atol=1e-2)
