@@ -18,10 +18,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RUNS = {
-    "plain": ["--set", "amr.compensation=false"],
+    "plain": [
+        *("--set", "amr.compensation=false"),
+        *("--set", "spread.prototypes=false", "--set", "spread.spreading=false"),
+        *("--set", "refine.kind=none"),
+    ],
     "amr": [],
 }
-KINDS = ("spotlight", "compensation", "weighted")
 STAGES = ("classify", "cams", "spread", "seeds", "relate", "walk", "masks", "evaluate")
 
 
@@ -61,9 +64,7 @@ def main():
         out, log = run(name, arguments.data, arguments.runs)
         metrics = scored_on_train(out, arguments.data)
         names = metrics["classes"]
-        for kind in KINDS:
-            if kind not in metrics["maps"]:
-                continue
+        for kind in metrics["maps"]:
             best, blind = (metrics["maps"][kind][k] for k in ("oracle", "blind"))
             label = "plain CAM" if name == "plain" else f"AMR, {kind}"
             rows.append(
@@ -74,14 +75,17 @@ def main():
             classes.append(
                 f"| {label} | " + " | ".join(f"{v:.0%}" for v in best["iou"].values()) + " |"
             )
+        final = metrics["masks"]["mean_iou"]
+        rows.append(f"| {label.partition(',')[0]}, the masks | | {final:.1%} | |")
         seconds = {
             stage: json.loads((out / stage / "done.json").read_text())["seconds"]
             for stage in STAGES
+            if (out / stage / "done.json").is_file()
         }
         memory = re.search(r"peak memory (.*)", log)
         costs.append(
             f"| {name} | "
-            + " | ".join(f"{value / 60:.1f}" for value in seconds.values())
+            + " | ".join(f"{seconds[s] / 60:.1f}" if s in seconds else "" for s in STAGES)
             + f" | {sum(seconds.values()) / 60:.1f} | {memory.group(1) if memory else '–'} |"
         )
         thresholds[name] = extra
