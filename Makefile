@@ -24,7 +24,9 @@ check: test lint types imports
 
 bench:
 	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/cams.py
 	$(BIN)/python benchmarks/crf.py
 	$(BIN)/python benchmarks/walk.py
-	$(BIN)/python benchmarks/voc_animals.py
+	$(BIN)/python benchmarks/voc_animals.py --runs bench-runs
+	$(BIN)/python benchmarks/cams.py --run bench-runs/plain
+	$(BIN)/python benchmarks/refinement.py --runs bench-runs
+	$(BIN)/python benchmarks/label.py

@@ -149,7 +149,7 @@ def main():
     ]
     with tempfile.TemporaryDirectory() as scratch:
         for name, title in (("plain", "Plain CAM network"), ("amr", "AMR, weighted map")):
-            if not (runs / name / "evaluate" / "done.json").is_file():
+            if not (runs / name / "walk" / "done.json").is_file():
                 continue
             lines += ["", f"| {title} | oracle | blind | gap | near contours | boundary IoU |"]
             lines += ["| --- | --- | --- | --- | --- | --- |"]
@@ -166,7 +166,7 @@ def main():
     lines += ["", "| minutes, all 1,242 images, 2 cores | " + " | ".join(STAGES) + " | sum |"]
     lines += ["| --- |" + " --- |" * (len(STAGES) + 1)]
     for name in ("plain", "amr"):
-        if (runs / name / "evaluate" / "done.json").is_file():
+        if (runs / name / "walk" / "done.json").is_file():
             times = [
                 json.loads((runs / name / stage / "done.json").read_text())["seconds"] / 60
                 for stage in STAGES

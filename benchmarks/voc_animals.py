@@ -96,7 +96,7 @@ def main():
             "",
             "`weakseg run ../shared/data/voc-animals --split train_aug --preset fast --out RUN`, seed "
             f"0 ({flags}). Oracle: at the best background threshold by the truth. Blind: at the one "
-            "weakseg chose from the maps alone. What follows the seeds: refinement.md.",
+            "weakseg chose from the maps alone.",
             "",
             "| mIoU of seeds | oracle @ threshold | blind @ threshold | gap, points |",
             "| --- | --- | --- | --- |",
