@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from weakseg.config import RunConfig
-from weakseg.pipeline import STAGES, Stage, fingerprints, run_pipeline
-from weakseg.rundir import RunDir
+from weakseg.pipeline import STAGES, Stage, Validation, fingerprints, run_pipeline
+from weakseg.rundir import VALIDATION, RunDir
 from weakseg.types import Catalog, ConfigError, DataError, RunError, Sample
 
 
@@ -181,6 +181,65 @@ def test_changed_images_change_all(stages, catalog):
 def test_a_run_in_use_is_refused(go, tmp_path):
     with RunDir(tmp_path / "run").locked(), pytest.raises(RunError, match="in use"):
         go()
+
+
+def test_truth_that_only_some_settings_read_changes_only_their_results(stages, catalog):
+    table = (
+        *stages.table[:2],
+        replace(stages.table[2], truth=lambda config: config.seed == 1),
+    )
+    before = [fingerprints(Config(seed=seed), catalog, table)["evaluate"] for seed in (0, 1)]
+    catalog.samples[0].mask.write_bytes(b"other")
+    after = [fingerprints(Config(seed=seed), catalog, table)["evaluate"] for seed in (0, 1)]
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+
+
+@pytest.fixture
+def second(tmp_path):
+    (tmp_path / "b.jpg").write_bytes(b"b")
+    catalog = Catalog(("cat",), (Sample("b", tmp_path / "b.jpg", frozenset()),))
+    return Validation(catalog, "val")
+
+
+def test_a_stage_that_reads_a_second_split(go, stages, second, tmp_path):
+    stages.table = (*stages.table[:2], replace(stages.table[2], truth=False, validation=True))
+    assert [stage.name for stage in go().stages] == ["classify", "cams"]
+    with pytest.raises(ConfigError, match="'evaluate' reads a second split; give --val NAME"):
+        go(until="evaluate")
+    go(validation=second)
+    assert stages.calls == ["evaluate"]
+    record = RunDir(tmp_path / "run").catalog_record(VALIDATION)
+    assert (record["split"], [row["id"] for row in record["samples"]]) == ("val", ["b"])
+    second.catalog.samples[0].image.write_bytes(b"changed")
+    with pytest.raises(RunError, match=r"'evaluate'.*validation"):
+        go(validation=second)
+    assert stages.calls == []
+
+
+def test_another_process_waits_for_what_it_needs(go, stages, monkeypatch):
+    stages.table = (
+        replace(stages.table[0], distributed=True),
+        stages.table[1],
+        replace(stages.table[2], distributed=True),
+    )
+    naps = []
+
+    def first_process(seconds):
+        naps.append(list(stages.calls))
+        calls, stages.calls = stages.calls, []
+        monkeypatch.setenv("RANK", "0")
+        go(until="cams")
+        monkeypatch.setenv("RANK", "1")
+        stages.calls = calls
+
+    monkeypatch.setattr("weakseg.pipeline.time.sleep", first_process)
+    go(until="classify")
+    monkeypatch.setenv("RANK", "1")
+    summary = go()
+    assert naps == [[]]  # what is finished is not done again
+    assert stages.calls == ["evaluate"]
+    assert summary.stages == ()
 
 
 def test_the_table_is_in_order_and_its_functions_take_a_context():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from weakseg.api import check, evaluate, label, run
     from weakseg.data.source import open_catalog
     from weakseg.models.amr import AMR, AttentionModulation
+    from weakseg.models.segmenter import Segmenter
     from weakseg.ops.crf import dense_crf
     from weakseg.ops.walk import random_walk
     from weakseg.predict import Labeler
@@ -28,6 +29,7 @@ __all__ = [
     "Catalog",
     "Labeler",
     "Sample",
+    "Segmenter",
     "WeaksegError",
     "__version__",
     "check",
@@ -46,6 +48,7 @@ _HOMES = {
     "IGNORE": "weakseg.types",
     "Labeler": "weakseg.predict",
     "Sample": "weakseg.types",
+    "Segmenter": "weakseg.models.segmenter",
     "WeaksegError": "weakseg.types",
     "check": "weakseg.api",
     "dense_crf": "weakseg.ops.crf",

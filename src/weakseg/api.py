@@ -143,6 +143,11 @@ def run(
     catalog, skipped, checked = _checked(
         source, folder, kind=kind, split=split, skip_bad=skip_bad, console=console
     )
+    if settings.segment.truth_masks and not any(sample.mask for sample in catalog):
+        raise DataError(
+            f"{source}: segment.truth_masks is set, but no image has a true mask; put masks into "
+            "its folder masks/, or train without"
+        )
     validation = None
     if val is not None:
         second, left_out, hashed = _checked(

@@ -16,7 +16,7 @@ from weakseg.models.depthwise import depthwise_conv2d
 @given(
     rows=st.sampled_from([1, 3, 5, 7]),
     columns=st.sampled_from([1, 3, 4, 5, 7]),
-    dilation=st.integers(1, 3),
+    dilation=st.sampled_from([1, 2, 3, 5, 9]),
     height=st.integers(1, 12),
     width=st.integers(1, 12),
     less=st.integers(0, 2),
@@ -44,7 +44,7 @@ def test_output_and_gradients_are_torchs(rows, columns, dilation, height, width,
         torch.testing.assert_close(a.grad, b.grad)
 
 
-@pytest.mark.parametrize(("kernel", "dilation"), [(5, 1), (3, 2), (5, 2)])
+@pytest.mark.parametrize(("kernel", "dilation"), [(5, 1), (3, 2), (5, 2), (3, 6)])
 def test_slow_gradients_of_torch_are_not_used(kernel, dilation, monkeypatch):
     calls = []
     gradient = depthwise._weight_gradient

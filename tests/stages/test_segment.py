@@ -159,6 +159,7 @@ def test_the_bound_needs_truth(data, run, tmp_path):
     shutil.rmtree(source / "masks")
     with pytest.raises(DataError, match="no image has a true mask; put masks into"):
         go(source, tmp_path / "run", "segment.truth_masks=true")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_mask_that_does_not_fit_is_refused_before_training(data, run, tmp_path):

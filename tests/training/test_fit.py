@@ -143,7 +143,7 @@ def test_a_loss_that_is_no_number_stops_with_a_remedy(tmp_path):
         def forward(self, batch):
             return {"loss": self.layer.weight.sum() * math.nan}
 
-    with pytest.raises(RunError, match=r"loss is nan at step 1; lower the learning rate"):
+    with pytest.raises(RunError, match=r"loss is nan at step 1; lower this stage's learning rate"):
         train(Broken(), tmp_path)
 
 

@@ -46,7 +46,7 @@ class MaskAugmentSettings(AugmentSettings):
             1 − color .. 1 + color.
     """
 
-    long_side: tuple[int, int] = Field((256, 768), description="range of the long side (pixels)")
+    long_side: tuple[int, int] = Field((240, 960), description="range of the long side (pixels)")
     color: float = Field(0.3, ge=0, lt=1, description="strength of brightness, contrast, colour")
 
 

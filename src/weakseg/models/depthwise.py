@@ -11,6 +11,9 @@ from torch.nn import functional
 _COLUMNS = 3
 """oneDNN's weight gradient of depthwise kernels is fast up to this many columns."""
 
+_FAR = 4
+"""Beyond this dilation a grid falls into so many small ones that tap by tap is faster."""
+
 
 def depthwise_conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int], dilation: int
@@ -20,7 +23,7 @@ def depthwise_conv2d(
     On a CPU, torch's own gradients of depthwise convolutions fall back to slow code when the kernel
     is dilated or wider than three columns. Here the input's gradient is a convolution with the
     mirrored kernel, and the weight's gradient that of undilated kernels of at most three columns,
-    on the grids which a dilation leaves apart.
+    on the grids which a dilation leaves apart, or tap by tap where it is large.
 
     Args:
         x: Features [B,C,h,w].
@@ -106,6 +109,8 @@ def _weight_gradient(
     g: Tensor, x: Tensor, shape: torch.Size, padding: tuple[int, int], dilation: int
 ) -> Tensor:
     channels, _, rows, columns = shape
+    if dilation > _FAR:
+        return _tap_by_tap(g, x, shape, padding, dilation)
     if dilation > 1:
         g, x = _apart(g, dilation), _apart(x, dilation)
     above, left = (size // dilation for size in padding)
@@ -127,6 +132,27 @@ def _weight_gradient(
             )[1]
         )
     return torch.cat(parts, dim=3)
+
+
+def _tap_by_tap(
+    g: Tensor, x: Tensor, shape: torch.Size, padding: tuple[int, int], dilation: int
+) -> Tensor:
+    gradient = g.new_zeros(shape)
+    for row in range(shape[2]):
+        for column in range(shape[3]):
+            (y, v), (z, w) = (
+                _overlap(g.shape[axis], x.shape[axis], place * dilation - padding[axis - 2])
+                for axis, place in ((2, row), (3, column))
+            )
+            gradient[:, 0, row, column] = (g[:, :, y, z] * x[:, :, v, w]).sum(dim=(0, 2, 3))
+    return gradient
+
+
+def _overlap(length: int, other: int, shift: int) -> tuple[slice, slice]:
+    """Where two sides lie over each other, the second shifted by so many cells to the first."""
+    start, end = max(0, -shift), min(length, other - shift)
+    end = max(start, end)
+    return slice(start, end), slice(start + shift, end + shift)
 
 
 def _apart(x: Tensor, dilation: int) -> Tensor:

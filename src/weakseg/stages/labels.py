@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -53,7 +54,7 @@ def label_images(
         prefetch_factor=2 if workers else None,
     )
     accelerator = accelerator_for(config.device, config.precision)
-    model = model.to(accelerator.device).eval()
+    model = model.to(accelerator.device).to(memory_format=torch.channels_last).eval()
 
     def forward(images: Tensor) -> Tensor:
         with accelerator.autocast():
@@ -62,8 +63,12 @@ def label_images(
 
     with kept_memory():
         for indices, images in zip(batches, loader, strict=True):
+            pixels = images.to(accelerator.device).float() / 255
             probabilities = multi_scale_probabilities(
-                forward, images.to(accelerator.device), settings.scales, settings.mirror
+                forward,
+                pixels.contiguous(memory_format=torch.channels_last),
+                settings.scales,
+                settings.mirror,
             )
             for index, maps in zip(indices, probabilities, strict=True):
                 sample = samples[index]

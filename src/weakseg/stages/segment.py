@@ -57,7 +57,7 @@ def segment(context: StageContext) -> Mapping[str, object]:
     Earlier rounds leave theirs in `round-<n>/`, with the masks for the next one in its `labels/`.
 
     Raises:
-        DataError: True masks are asked for and there are none, or one does not fit.
+        DataError: A true mask does not fit.
         RunError: A mask is missing or damaged.
     """
     settings = context.config.segment
@@ -86,11 +86,6 @@ def _first_lesson(context: StageContext) -> Lesson:
     pairs = [(sample, context.run.path / "masks" / f"{sample.id}.png") for sample in catalog]
     if settings.truth_masks:
         pairs = [(sample, sample.mask) for sample in catalog if sample.mask is not None]
-        if not pairs:
-            raise DataError(
-                "segment.truth_masks: no image has a true mask; put masks into the source's "
-                "masks/ folder, or train without --truth-masks"
-            )
     generator = torch.Generator().manual_seed(context.config.seed)
     order = torch.randperm(len(pairs), generator=generator).tolist()
     count = min(len(pairs) - 1, round(settings.held_out * len(pairs)))

@@ -202,7 +202,7 @@ def fit(
         if not math.isfinite(logged["loss"]):
             raise RunError(
                 f"training: the loss is {logged['loss']} at step {step}; "
-                f"lower the learning rate (fit.lr, now {settings.lr})"
+                f"lower this stage's learning rate (lr, now {settings.lr})"
             )
         speed = images / (time.monotonic() - start)
         recent.append(logged["loss"])
