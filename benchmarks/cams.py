@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from weakseg.config import load_config
 from weakseg.data.datasets import BatchesOfOneSize, WholeImages
-from weakseg.data.images import image_size, read_image
+from weakseg.data.images import image_size, read_image, resized
 from weakseg.models import backbone as backbone_module
 from weakseg.models.amr import AMR
 from weakseg.models.folding import NormedConv2d
@@ -54,13 +54,9 @@ def usual(model, samples, settings):
     start = time.perf_counter()
     with torch.no_grad():
         for index, sample in enumerate(samples):
-            image = read_image(sample.image)
-            height, width = working_size(*image.shape[-2:], settings.long_side)
-            pixels = image[None].float() / 255
-            if pixels.shape[-2:] != (height, width):
-                pixels = functional.interpolate(
-                    pixels, (height, width), mode="bilinear", antialias=True
-                )
+            height, width = working_size(*image_size(sample.image), settings.long_side)
+            image = read_image(sample.image, max_side=max(height, width))
+            pixels = resized(image, (height, width))[None].float() / 255
             size = (-(-height // 4), -(-width // 4))
             total = 0
             for scale in settings.scales:

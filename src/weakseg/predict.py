@@ -113,7 +113,7 @@ class Labeler:
         mirror: bool = False,
         batch_size: int = 8,
         long_side: int | Literal["model"] | None = "model",
-        tile: int = 1024,
+        tile: int = 768,
         overlap: int = 192,
     ) -> None:
         if not scales or min(scales) <= 0:

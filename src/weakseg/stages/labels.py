@@ -54,8 +54,7 @@ def label_images(
         prefetch_factor=2 if workers else None,
     )
     accelerator = accelerator_for(config.device, config.precision)
-    model = model.to(accelerator.device)
-    model = model.to(memory_format=torch.channels_last).eval()
+    model = model.to(accelerator.device).to(memory_format=torch.channels_last).eval()
 
     def forward(images: Tensor) -> Tensor:
         with accelerator.autocast():
