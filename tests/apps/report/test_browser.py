@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 
 import pytest
 
@@ -66,6 +67,8 @@ class Browser:
             ["bash", "-c", command, "bash", CHROMIUM, *options, f"--user-data-dir={profile}"],
             pass_fds=(ours[0], theirs[1]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
+        self.watch = threading.Timer(300, self.process.kill)  # a browser that hangs fails the test
+        self.watch.start()
         os.close(ours[0])
         os.close(theirs[1])
         self.to, self.back = os.fdopen(ours[1], "wb", 0), os.fdopen(theirs[0], "rb")
@@ -125,6 +128,7 @@ class Browser:
         return [event["params"] for event in self.events if event.get("method") == method]
 
     def close(self):
+        self.watch.cancel()
         self.session = None
         self.to.write(b'{"id": 0, "method": "Browser.close"}\0')
         try:
