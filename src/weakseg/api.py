@@ -453,7 +453,7 @@ class DemoSummary:
 def demo(
     out: Path | str, *, count: int = 160, seed: int = 0, console: Console | None = None
 ) -> DemoSummary:
-    """Draws a small data set in `out/data` and runs a plain CAM network and AMR on it.
+    """Draws a small data set in `out/data`, runs a plain CAM network on it, and AMR with refinement.
 
     The runs are `out/plain` and `out/amr`; `out/demo.png` shows some of what they found.
 
@@ -490,7 +490,12 @@ def demo(
         write_atomic(mark, json.dumps(wanted).encode())
         with _counted(console, "draw") as progress:
             write_demo(data, count=count, seed=seed, progress=progress)
-    one_branch = ["amr.compensation=false"]
+    one_branch = [
+        "amr.compensation=false",
+        "spread.prototypes=false",
+        "spread.spreading=false",
+        "refine.kind=none",
+    ]
     console.print("plain CAM network:")
     until = "evaluate"
     plain = run(

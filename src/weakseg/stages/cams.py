@@ -19,6 +19,9 @@ from weakseg.training.fit import accelerator_for
 from weakseg.training.memory import kept_memory, release_memory
 from weakseg.types import Sample
 
+_RELEASED = 16
+"""Images after which freed memory goes back: each release costs what fetching it again costs."""
+
 _MAX_PIXELS = 2_000_000
 """Most pixels of a batch at scale 1, which bounds memory."""
 
@@ -81,6 +84,9 @@ def image_batches(
         num_workers=workers,
         prefetch_factor=2 if workers else None,
     )
+    done = 0
     for indices, images in zip(batches, loader, strict=True):
         yield [samples[index] for index in indices], images
-        release_memory()
+        before, done = done, done + len(indices)
+        if done // _RELEASED > before // _RELEASED:
+            release_memory()
