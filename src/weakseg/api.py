@@ -453,7 +453,7 @@ class DemoSummary:
 def demo(
     out: Path | str, *, count: int = 160, seed: int = 0, console: Console | None = None
 ) -> DemoSummary:
-    """Draws a small data set in `out/data`, runs a plain CAM network on it, and AMR with refinement.
+    """Draws a data set in `out/data`, runs a plain CAM network on it, and AMR with refinement.
 
     The runs are `out/plain` and `out/amr`; `out/demo.png` shows some of what they found.
 
