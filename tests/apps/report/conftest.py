@@ -25,6 +25,9 @@ def blob(y, x, size=5.0):
     return hill / hill.max()
 
 
+BARE = ("spread.prototypes=false", "spread.spreading=false", "refine.kind=none")
+
+
 class Drawing:
     """What goes into a run: samples with drawn maps."""
 
@@ -98,7 +101,7 @@ class Drawing:
         ]
         path = self.folder / name
         run_pipeline(
-            load_config("fast", overrides=overrides), RunDir(path), catalog=self.catalog, source=self.folder,
+            load_config("fast", overrides=[*BARE, *overrides]), RunDir(path), catalog=self.catalog, source=self.folder,
             stages=table, until=until, console=QUIET,
         )  # fmt: skip
         return path
@@ -123,4 +126,4 @@ def evil_run(tmp_path_factory):
     drawing.add("both", ["cow", dog], [blob(0.5, 0.5), blob(0.5, 0.52)], truth=True)
     drawing.add("missing", ["cow", third], [blob(0.5, 0.5), np.zeros((12, 16))])
     drawing.add("untagged", [], truth=True)
-    return drawing.run(overrides=["masks.threshold=0.5"])
+    return drawing.run(overrides=["refine.threshold=0.5"])

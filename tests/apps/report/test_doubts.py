@@ -5,7 +5,7 @@ from weakseg.apps.report import doubts
 from weakseg.apps.report.doubts import survey
 from weakseg.apps.report.facts import read_facts
 
-SET = ["masks.threshold=0.5"]
+SET = ["refine.threshold=0.5"]
 
 
 def kinds_of(found, sample_id):

@@ -139,7 +139,7 @@ def test_images_that_are_gone_leave_the_numbers(drawing):
 
 def test_images_to_look_at_are_named_even_if_they_are_gone(drawing):
     drawing.add("far/away", ["cat", "cow"], [np.ones((12, 16)), np.zeros((12, 16))])
-    run = drawing.run(overrides=["masks.threshold=0.5"])
+    run = drawing.run(overrides=["refine.threshold=0.5"])
     drawing.samples[0].image.unlink()
     assert "far/away : tagged cow , but no pixel of it in the mask" in Page(write_report(run)).text
 

@@ -49,7 +49,7 @@ def test_heat_is_clear_where_the_map_is_0_and_bright_where_it_is_1(drawing):
     peak = np.zeros((12, 16))
     peak[3, 4] = 1
     drawing.add("a", ["cow"], [peak])
-    facts = read_facts(drawing.run(branches=1, overrides=["masks.threshold=0.5"]))
+    facts = read_facts(drawing.run(branches=1, overrides=["refine.threshold=0.5"]))
     (card,) = cards(facts, facts.catalog, {}, 10**6)
     assert [panel.title for panel in card.panels] == ["photo", "map", "mask"]
     heat = np.asarray(opened(card.panels[1].layer).convert("RGBA"))
