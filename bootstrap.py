@@ -21,9 +21,9 @@ HOME = ROOT / ".venv"
 BIN = HOME / ("Scripts" if os.name == "nt" else "bin")
 COMMANDS: dict[str, list[list[str]]] = {
     "demo": [["weakseg", "demo"]],
-    "test": [["pytest"]],
+    "test": [["pytest", "-n", "auto"]],
     "check": [
-        ["pytest"],
+        ["pytest", "-n", "auto"],
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
         ["mypy"],
@@ -43,8 +43,12 @@ def main(arguments: list[str]) -> int:
     name, *further = arguments
     install("" if name == "demo" else "[dev]")
     first, *others = COMMANDS[name]
+    environment = dict(os.environ)
+    if first[0] == "pytest":
+        # One process a processor, each of one thread: threads of several would wait for each other.
+        environment.setdefault("OMP_NUM_THREADS", "1")
     for program, *words in [[*first, *further], *others]:
-        code = subprocess.call([str(BIN / program), *words], cwd=ROOT)
+        code = subprocess.call([str(BIN / program), *words], cwd=ROOT, env=environment)
         if code:
             return code
     return 0

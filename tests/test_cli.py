@@ -391,15 +391,15 @@ def test_evaluate(weak, source, tmp_path):
 
 
 def test_demo_runs_both_goes_on_and_refuses_another(weak, calls, tmp_path, monkeypatch):
-    monkeypatch.setattr("weakseg.api._demo_picture", lambda plain, amr: b"picture")
+    monkeypatch.setattr("weakseg.apps.gallery.gallery", lambda *_, **__: b"picture")
     out = tmp_path / "demo"
     code, text, _ = weak("demo", "--out", out, "--count", 12)
     assert code == 0
     assert str(out / "demo.png") in text.replace("\n", "")
     assert (out / "demo.png").read_bytes() == b"picture"
-    assert len(calls) == 8
+    assert len(calls) == 12
     assert weak("demo", "--out", out, "--count", 12)[0] == 0
-    assert len(calls) == 8
+    assert len(calls) == 12
     assert "choose another --out" in told(weak("demo", "--out", out, "--count", 13))
 
 

@@ -53,5 +53,5 @@ def test_a_plain_networks_only_map_is_taken_and_classes_without_pixels_have_none
 
 
 def test_missing_maps_are_named(tmp_path):
-    with pytest.raises(RunError, match=r"cams/a\.npz cannot be read"):
+    with pytest.raises(RunError, match=r"cams/a\.npz is missing"):
         mask_confidences(tmp_path, "a", torch.zeros(2, 2, dtype=torch.uint8), xi=0.5)
