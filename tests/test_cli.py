@@ -342,7 +342,8 @@ def test_an_interrupt_tells_how_to_go_on(weak, source, calls, tmp_path):
 
 
 SLOW = """
-    import sys, time
+    import signal, sys, time
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     import weakseg.api
     def run(source, out, **options):
         out.mkdir()
