@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 import weakseg
-from weakseg.cli import main
 from weakseg.config import PRESETS
 from weakseg.pipeline import STAGES
 
@@ -58,21 +57,6 @@ def calls(monkeypatch):
     for name in (*ALL, "validate"):
         monkeypatch.setitem(sys.modules, f"weakseg.stages.{name}", stage(name))
     return calls
-
-
-@pytest.fixture
-def weak(capsys):
-    """Runs a command: its exit code, what it printed, what it complained of."""
-
-    def weak(*arguments):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return weak
 
 
 def told(result, code=2):

@@ -279,7 +279,7 @@ def _demo(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from weakseg import api, display  # noqa: PLC0415
 
-    progress = _console(stderr=True) if sys.stderr.isatty() else None
+    progress = _shown_progress()
     report = api.check(options.source, kind=options.kind, split=options.split, console=progress)
     if options.json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
@@ -331,7 +331,7 @@ def _run(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from weakseg import api  # noqa: PLC0415
 
-    progress = _console(stderr=True) if sys.stderr.isatty() else None
+    progress = _shown_progress()
     scores = api.evaluate(
         options.predicted,
         options.truth,
@@ -346,10 +346,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _shown_progress() -> Console | None:
+    """Where progress is shown: beside the output, if somebody watches."""
+    return _console(stderr=True) if sys.stderr.isatty() else None
+
+
 def _export(options: argparse.Namespace) -> int:
     from weakseg import api  # noqa: PLC0415
 
-    progress = _console(stderr=True) if sys.stderr.isatty() else None
+    progress = _shown_progress()
     written = api.export(
         options.run,
         options.to,
@@ -366,7 +371,7 @@ def _export(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from weakseg import api  # noqa: PLC0415
 
-    progress = _console(stderr=True) if sys.stderr.isatty() else None
+    progress = _shown_progress()
     sys.stdout.write(f"{api.report(options.run, console=progress)}\n")
     return 0
 

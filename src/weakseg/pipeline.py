@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from weakseg.rundir import VALIDATION, RunDir, StageContext
+from weakseg.rundir import VALIDATION, RunDir, StageContext, first_process
 from weakseg.stagedir import StageDir, fingerprint_hash
 from weakseg.types import Catalog, ConfigError, DataError
 
@@ -262,7 +261,7 @@ def run_pipeline(
     summaries = []
     second = validation.catalog if validation else None
     prints = fingerprints(config, catalog, wanted, second)
-    if os.environ.get("RANK", "0") != "0":
+    if not first_process():
         _assist(StageContext(config, catalog, run, StageDir(run.path), console), wanted, prints)
         return PipelineSummary(run.path, (), time.monotonic() - begun)
     with run.locked():

@@ -18,7 +18,8 @@ from weakseg.ops.labels import best_labels
 from weakseg.ops.predict import multi_scale_probabilities
 from weakseg.ops.tiles import GRID, spans, tiled_scores
 from weakseg.rundir import RunDir
-from weakseg.types import ConfigError, DataError, RunError
+from weakseg.training.fit import device_for
+from weakseg.types import DataError, RunError
 
 if TYPE_CHECKING:
     from weakseg.models.segmenter import Segmenter
@@ -121,7 +122,7 @@ class Labeler:
         if batch_size < 1:
             raise ValueError(f"expected batch_size ≥ 1, got {batch_size}")
         spans(tile, tile, overlap)
-        self.device = _device(device)
+        self.device = device_for(device)
         self.segmenter = segmenter.to(self.device).to(memory_format=torch.channels_last).eval()
         self.class_names = tuple(segmenter.class_names)
         self.bf16 = precision == "bf16" or (
@@ -330,16 +331,3 @@ def model_folder(path: Path | str) -> Path:
         f"{folder} is neither a run of weakseg nor a model's folder (with config.json and "
         "model.safetensors); give the folder that `weakseg run --out` made"
     )
-
-
-def _device(device: torch.device | str) -> torch.device:
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return torch.device(next((name for name, there in found.items() if there), "cpu"))
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ConfigError(f"device: expected auto, cpu, cuda or mps, got {device!r}") from None
-    if not found.get(chosen.type, True):
-        raise ConfigError(f"device: this machine has no {chosen.type}; use auto or cpu")
-    return chosen

@@ -34,6 +34,11 @@ CATALOG, VALIDATION = "catalog.json", "catalog_val.json"
 _OWN_NAMES = {".lock", "traceback.txt"}
 
 
+def first_process() -> bool:
+    """Whether this is the only process, or the first of a launcher's: the one that writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class RunDir:
     """A run's folder.
 
@@ -100,7 +105,7 @@ class RunDir:
         Raises:
             RunError: Another process works in this run.
         """
-        if os.environ.get("RANK", "0") != "0":
+        if not first_process():
             yield
             return
         self.create()
@@ -288,10 +293,24 @@ class StageContext:
     def silent(
         cls, config: RunConfig, catalog: Catalog, run: RunDir, folder: StageDir
     ) -> StageContext:
-        """A context that prints nothing."""
+        """A context that prints nothing, for processes that work along or only read."""
         from rich.console import Console  # noqa: PLC0415
 
         return cls(config, catalog, run, folder, Console(quiet=True))
+
+    @classmethod
+    def reading(cls, run: RunDir) -> StageContext:
+        """A context of a run that is there, to read its stages' results with its own settings.
+
+        Raises:
+            ConfigError: Its `config.yaml` is missing, or of another version.
+            RunError: It is no run, or damaged.
+        """
+        from weakseg.config import load_config  # noqa: PLC0415
+
+        catalog = run.load_catalog()
+        config = load_config(file=run.path / "config.yaml")
+        return cls.silent(config, catalog, run, StageDir(run.path))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # For processes that work along: a console has locks, which cannot be handed over.

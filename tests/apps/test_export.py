@@ -19,11 +19,11 @@ from weakseg.apps.export import FORMATS
 from weakseg.apps.formats import coco, cvat, label_studio, voc
 from weakseg.apps.formats.labelled import Job, Labelled
 from weakseg.cli import main
-from weakseg.config import RunConfig
+from weakseg.config import load_config
 from weakseg.data.images import read_mask
 from weakseg.data.masks import write_mask
 from weakseg.data.rle import CvatRLE, from_brush_rle, from_coco_rle, from_cvat_rle
-from weakseg.rundir import RunDir
+from weakseg.rundir import RunDir, StageContext
 from weakseg.stages.confidence import mask_confidences
 from weakseg.types import Catalog, DataError, RunError, Sample
 
@@ -72,7 +72,8 @@ def run(tmp_path) -> Path:
             compensation=maps[1],
         )
     folder.save_catalog(Catalog(CLASSES, tuple(samples)), source=tmp_path / "photos")
-    folder.save_config(RunConfig().to_yaml())
+    bare = ["spread.prototypes=false", "spread.spreading=false", "refine.kind=none"]
+    folder.save_config(load_config(overrides=bare).to_yaml())
     for name in ("cams", "masks"):
         (path / name / "fingerprint.json").write_text("{}")
         folder.open_stage(name, {}).finish({})
@@ -85,7 +86,7 @@ def mask_of(run: Path, key: str) -> np.ndarray:
 
 def confidences(run: Path, key: str) -> dict[int, float]:
     labels = read_mask(run / "masks" / f"{key}.png")
-    known = mask_confidences(run, key, labels, xi=0.5)
+    known = mask_confidences(StageContext.reading(RunDir(run)), key, labels)
     assert len(known) == len(set(labels.unique().tolist()) - {0})
     return {index: round(value, 4) for index, value in known.items()}
 

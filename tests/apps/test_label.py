@@ -9,7 +9,6 @@ from PIL import Image
 
 import weakseg
 from weakseg.apps import label as module
-from weakseg.cli import main
 from weakseg.data.images import read_mask
 from weakseg.data.masks import mask_classes
 from weakseg.models.backbone import BackboneSettings
@@ -177,19 +176,6 @@ def test_tags_that_do_not_fit(model, photos, tmp_path, text, about):
     with pytest.raises(DataError, match=about):
         label(model, photos, tmp_path / "out", tags=tmp_path / "tags.csv")
     assert not (tmp_path / "out").exists()
-
-
-@pytest.fixture
-def weak(capsys):
-    def weak(*arguments):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return weak
 
 
 def test_the_command(weak, model, photos, tmp_path):

@@ -9,7 +9,7 @@ from torch import nn
 
 from weakseg.models.amr import AMR, AMRSettings
 from weakseg.models.backbone import Backbone, BackboneSettings
-from weakseg.models.folding import NormedConv2d, folded
+from weakseg.models.folding import NormedConv2d, clamped_in_place, folded
 from weakseg.types import ConfigError, WeightsError
 
 FAMILIES = [
@@ -154,6 +154,16 @@ def test_a_clamped_convolution_is_that_and_relu6_with_and_without_gradient(group
     torch.testing.assert_close(clamped.convolution.weight.grad, wanted[1], rtol=1e-4, atol=1e-3)
     with torch.no_grad():
         torch.testing.assert_close(clamped(x), truth)
+
+
+def test_the_clamp_has_the_gradient_of_relu6():
+    x = torch.tensor([-1.0, 0.0, 0.5, 6.0, 7.0], requires_grad=True)
+    nn.functional.relu6(x).square().sum().backward()
+    expected, x.grad = x.grad, None
+    y = clamped_in_place(x * 1)
+    y.square().sum().backward()
+    torch.testing.assert_close(x.grad, expected)
+    assert torch.equal(y, nn.functional.relu6(x))
 
 
 def test_a_convolution_used_twice_is_not_folded():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -208,7 +208,13 @@ def test_fifty_megapixels(tmp_path):
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.integers(8, 400), st.integers(8, 400), st.integers(1, 500), st.sampled_from([1, 6]))
+@example(height=17, width=20, side=5, orientation=1)
+@given(
+    height=st.integers(8, 400),
+    width=st.integers(8, 400),
+    side=st.integers(1, 500),
+    orientation=st.sampled_from([1, 6]),
+)
 def test_reduced_decoding_keeps_the_side_asked_for(tmp_path, height, width, side, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 
 from weakseg.ops import labels
-from weakseg.ops.labels import best_labels
+from weakseg.ops.labels import best_labels, class_labels
 
 
 @pytest.mark.parametrize("size", [(37, 61), (9, 14), (5, 8), (200, 3)])
@@ -37,3 +37,24 @@ def test_nonsense_is_refused():
         best_labels(torch.zeros(256, 2, 2), (2, 2))
     with pytest.raises(ValueError, match="at least one label"):
         best_labels(torch.zeros(3, 2, 2), (2, 2), ())
+
+
+def test_the_likeliest_label_is_that_of_upsampled_maps():
+    torch.manual_seed(0)
+    maps = torch.rand(4, 5, 6)
+    full = torch.nn.functional.interpolate(maps[None], size=(23, 31), mode="bilinear")[0]
+    assert torch.equal(best_labels(maps, (23, 31)), full.argmax(dim=0).to(torch.uint8))
+    full[2] = -1
+    allowed = best_labels(maps, (23, 31), (0, 1, 3))
+    assert torch.equal(allowed, full.argmax(dim=0).to(torch.uint8))
+
+
+def test_of_equals_the_first_label_counts():
+    assert best_labels(torch.zeros(3, 2, 2), (2, 2)).tolist() == [[0, 0], [0, 0]]
+    assert best_labels(torch.ones(3, 2, 2), (2, 2), (1, 2)).tolist() == [[1, 1], [1, 1]]
+
+
+def test_labels_of_an_images_classes_become_mask_indices():
+    local = torch.tensor([[0, 1, 2, 255]], dtype=torch.uint8)
+    assert class_labels(local, torch.tensor([4, 253])).tolist() == [[0, 5, 254, 255]]
+    assert class_labels(local[:, :1], torch.zeros(0, dtype=torch.long)).tolist() == [[0]]

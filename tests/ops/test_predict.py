@@ -2,7 +2,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from weakseg.ops.predict import PredictSettings, likeliest, multi_scale_probabilities
+from weakseg.ops.predict import PredictSettings, multi_scale_probabilities
 
 
 def network(images):
@@ -67,18 +67,3 @@ def test_what_cannot_be_looked_at_is_refused():
         multi_scale_probabilities(network, torch.rand(1, 3, 8, 8), (), False)
     with pytest.raises(ValidationError):
         PredictSettings(scales=(0.0,))
-
-
-def test_the_likeliest_label_is_that_of_upsampled_maps():
-    torch.manual_seed(0)
-    maps = torch.rand(4, 5, 6)
-    full = torch.nn.functional.interpolate(maps[None], size=(23, 31), mode="bilinear")[0]
-    assert torch.equal(likeliest(maps, (23, 31)), full.argmax(dim=0).to(torch.uint8))
-    full[2] = -1
-    allowed = likeliest(maps, (23, 31), {0, 1, 3})
-    assert torch.equal(allowed, full.argmax(dim=0).to(torch.uint8))
-
-
-def test_of_equals_the_first_label_counts():
-    assert likeliest(torch.zeros(3, 2, 2), (2, 2)).tolist() == [[0, 0], [0, 0]]
-    assert likeliest(torch.ones(3, 2, 2), (2, 2), {1, 2}).tolist() == [[1, 1], [1, 1]]

@@ -2,7 +2,12 @@ import pytest
 import torch
 
 from weakseg.ops.cam import label_map
-from weakseg.ops.refining import RefineSettings, class_shares, labels_of, refined_shares
+from weakseg.ops.labels import best_labels, class_labels
+from weakseg.ops.refining import RefineSettings, class_shares, refined_shares
+
+
+def masked(shares, classes, size):
+    return class_labels(best_labels(shares, size), classes)
 
 
 def picture():
@@ -16,7 +21,7 @@ def picture():
 @pytest.mark.parametrize("kind", ["crf", "pamr", "irn+crf"])
 def test_masks_reach_the_edges_of_the_image(kind):
     image, maps = picture()
-    labels = labels_of(
+    labels = masked(
         refined_shares(image, maps, 0.5, RefineSettings(kind=kind)), torch.tensor([4]), (32, 40)
     )
     truth = torch.zeros(32, 40, dtype=torch.uint8)
@@ -32,7 +37,7 @@ def test_without_refinement_the_labels_are_those_of_the_maps(kind):
     maps = torch.rand(2, 8, 10, generator=torch.Generator().manual_seed(0))
     classes = torch.tensor([0, 3])
     shares = refined_shares(image, maps, 0.6, RefineSettings(kind=kind))
-    labels = labels_of(shares, classes, (32, 40))
+    labels = masked(shares, classes, (32, 40))
     assert torch.equal(labels, label_map(maps, classes, 0.6, (32, 40)))
 
 
@@ -45,5 +50,5 @@ def test_shares_sum_to_one_and_meet_at_the_threshold():
 
 def test_labels_are_enlarged_smoothly_to_any_size():
     shares = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
-    labels = labels_of(shares, torch.tensor([6]), (3, 10))
+    labels = masked(shares, torch.tensor([6]), (3, 10))
     assert labels.tolist() == [[0] * 5 + [7] * 5] * 3

@@ -174,6 +174,16 @@ def test_one_branch(tmp_path: Path) -> None:
     assert summary["maps"]["spotlight"].keys() == {"oracle", "blind"}
 
 
+def test_one_branch_without_blind_thresholds(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path, IDS, branches=1)
+    fixture.finish_masks({})
+    summary = fixture.evaluate()
+    assert summary["maps"].keys() == {"spotlight"}
+    assert summary["maps"]["spotlight"].keys() == {"oracle"}
+    assert fixture.metrics["maps"]["spotlight"]["blind"] is None
+    assert "spotlight (oracle)" in " ".join(fixture.text.getvalue().split())
+
+
 def test_without_truth_pixels_are_counted(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path, {"a": False, "b": False})
     fixture.evaluate()

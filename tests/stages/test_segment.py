@@ -13,7 +13,7 @@ from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import write_mask
 from weakseg.models.segmenter import Segmenter
 from weakseg.rundir import VALIDATION, RunDir
-from weakseg.stages.classify import STATE
+from weakseg.stages.learning import STATE
 from weakseg.stages.segment import steps_logged
 from weakseg.types import DataError, RunError
 

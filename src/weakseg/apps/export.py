@@ -16,10 +16,9 @@ from rich.console import Console
 from weakseg import progress
 from weakseg.apps.formats import coco, cvat, label_studio, voc
 from weakseg.apps.formats.labelled import Job, Labelled
-from weakseg.config import load_config
 from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import mask_classes
-from weakseg.rundir import RunDir
+from weakseg.rundir import RunDir, StageContext
 from weakseg.stages.confidence import mask_confidences
 from weakseg.stages.scores import top_label
 from weakseg.types import Catalog, DataError, RunError, Sample
@@ -158,12 +157,12 @@ def _refuse_missing(request: ExportRequest, catalog: Catalog) -> None:
 def _labelled(request: ExportRequest, catalog: Catalog) -> Iterator[Labelled]:
     """The run's images with their masks, one at a time."""
     folder, own = _mask_folder(request), request.masks is None
-    xi = load_config(file=request.run.path / "config.yaml").cams.xi if own else 0.0
+    context = StageContext.reading(request.run) if own else None
     for sample in catalog:
         path = folder / f"{sample.id}.png"
         labels = read_mask(path)
         _check(sample, path, labels, catalog.classes)
-        known = mask_confidences(request.run.path, sample.id, labels, xi=xi) if own else {}
+        known = mask_confidences(context, sample.id, labels) if context else {}
         yield Labelled(sample, labels.numpy(), known)
 
 

@@ -7,12 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from weakseg.config import load_config
 from weakseg.data.images import read_image, read_mask
 from weakseg.data.masks import overlay
 from weakseg.data.sheet import heat, sheet
 from weakseg.rundir import RunDir, StageContext
-from weakseg.stagedir import StageDir
 from weakseg.stages.maps import chosen_map, load_maps, read_boundary
 from weakseg.types import Sample
 
@@ -33,11 +31,8 @@ def gallery(run: Path | str, *, plain: Path | str | None = None, rows: int = 12)
     Raises:
         RunError: The run is not finished, or a file of it is damaged.
     """
-    folder = RunDir(run)
-    catalog = folder.load_catalog()
-    config = load_config(file=folder.path / "config.yaml")
-    context = StageContext.silent(config, catalog, folder, StageDir(folder.path))
-    tagged = [sample for sample in catalog if sample.tags]
+    context = StageContext.reading(RunDir(run))
+    tagged = [sample for sample in context.catalog if sample.tags]
     tagged = [sample for sample in tagged if sample.mask] or tagged
     columns: dict[str, list[Tensor]] = {}
     for sample in tagged[:: max(1, len(tagged) // rows)][:rows]:

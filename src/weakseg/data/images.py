@@ -54,8 +54,10 @@ def read_image(path: Path | str, *, max_side: int | None = None) -> Tensor:
         if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
             height, width = upright_size(image)
             if max_side is not None and max(height, width) >= 2 * max_side:
-                side = max_side / max(image.size)
-                image.draft(image.mode, (_ceil(image.width * side), _ceil(image.height * side)))
+                # Both sides must reach what is asked for; the short one is not to hold it back.
+                side = max(image.size)
+                wanted = [max(1, length * max_side // side) for length in image.size]
+                image.draft(image.mode, (wanted[0], wanted[1]))
             else:
                 pixels = _decode_jpeg(path)
         if pixels is None:
@@ -149,7 +151,3 @@ def _turned(pixels: Tensor, orientation: int) -> Tensor:
         pixels = pixels.transpose(1, 2)
     mirrored = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}.get(orientation)
     return pixels if mirrored is None else pixels.flip(mirrored)
-
-
-def _ceil(length: float) -> int:
-    return max(1, -int(-length // 1))

@@ -68,7 +68,7 @@ class NormedConv2d(nn.Module):
             y = depthwise_conv2d(x, weight, bias, cast("tuple[int, int]", padding), dilation)
         else:
             y = functional_call(own, {"weight": weight, "bias": bias}, (x,))
-        return _ClampInPlace.apply(y) if self.clamped else y
+        return clamped_in_place(y) if self.clamped else y
 
 
 class _ClampInPlace(torch.autograd.Function):
@@ -91,6 +91,12 @@ class _ClampInPlace(torch.autograd.Function):
         # The gradient is 0 where x ≤ 0 or x ≥ 6, which is where y = 0 or y = 6.
         gradient: Tensor = torch.ops.aten.hardtanh_backward(grads[0], y, 0, 6)
         return gradient
+
+
+def clamped_in_place(x: Tensor) -> Tensor:
+    """min(max(x, 0), 6), written over x."""
+    y: Tensor = _ClampInPlace.apply(x)
+    return y
 
 
 def _fusible(x: Tensor) -> bool:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from weakseg.types import BACKGROUND, IGNORE
+
 _STRIP = 8_000_000
 """Most scores of a strip of rows at full size: 32 MB of float32."""
 
@@ -56,6 +58,22 @@ def best_labels(
         )[0]
         labels[start : start + step] = names[wide.max(dim=0).indices]
     return labels
+
+
+def class_labels(local: Tensor, classes: Tensor) -> Tensor:
+    """Labels of an image's own classes as mask indices.
+
+    Args:
+        local: uint8 [H,W]: 0 background, i + 1 the i-th of `classes`, 255 unknown.
+        classes: The image's classes, counted from 0, int64 [n].
+
+    Returns:
+        uint8 [H,W]: 0 background, k + 1 class k, 255 unknown.
+    """
+    names = torch.full((IGNORE + 1,), IGNORE, dtype=torch.uint8, device=local.device)
+    names[0] = BACKGROUND
+    names[1 : len(classes) + 1] = (classes + 1).to(names)
+    return names[local.long()]
 
 
 def _rows(scores: Tensor, wanted: range, height: int) -> Tensor:

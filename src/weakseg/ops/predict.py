@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
@@ -71,31 +71,3 @@ def multi_scale_probabilities(
                 found = functional.interpolate(found, size=(height, width), mode="bilinear")
             total = total + found
     return total / (len(scales) * (1 + mirror))
-
-
-def likeliest(
-    probabilities: Tensor, size: tuple[int, int], allowed: Collection[int] | None = None
-) -> Tensor:
-    """The likeliest label of each pixel, of equals the first.
-
-    One label is upsampled at a time, so that many classes need no more memory than two.
-
-    Args:
-        probabilities: [C,h,w].
-        size: Height and width of the image.
-        allowed: The labels to choose from, of 0..C−1; None: all.
-
-    Returns:
-        Labels uint8 [H,W].
-    """
-    labels = torch.zeros(size, dtype=torch.uint8, device=probabilities.device)
-    best = torch.full(size, -1.0, device=probabilities.device)
-    for label, map_ in enumerate(probabilities.float()):
-        if allowed is not None and label not in allowed:
-            continue
-        full = map_
-        if tuple(map_.shape) != tuple(size):
-            full = functional.interpolate(map_[None, None], size=size, mode="bilinear")[0, 0]
-        labels.masked_fill_(full > best, label)
-        best = torch.maximum(best, full)
-    return labels

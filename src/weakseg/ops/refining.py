@@ -7,9 +7,8 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from torch.nn import functional
 
-from weakseg.ops.cam import upsampled
+from weakseg.ops.cam import label_map, upsampled
 from weakseg.ops.crf import CRFSettings, DenseCRF
 from weakseg.ops.pamr import PAMRSettings, pamr
 from weakseg.ops.seeds import scaled_crf
@@ -78,42 +77,16 @@ def refined_shares(
 
     Returns:
         Probabilities float32 [n+1,H,W], background first.
+
+    Raises:
+        ValueError: The image is no RGB image of uint8.
     """
-    shares = class_shares(upsampled(maps, (image.shape[-2], image.shape[-1])), threshold)
+    height, width = image.shape[-2:]
     if settings.kind.endswith("crf"):
-        labels = shares.argmax(dim=0).to(torch.uint8)
-        crf = scaled_crf(settings.crf, max(image.shape[-2:]))
-        return DenseCRF(image, crf).from_labels(labels, len(shares))
+        labels = label_map(maps, torch.arange(len(maps)), threshold, (height, width))
+        crf = scaled_crf(settings.crf, max(height, width))
+        return DenseCRF(image, crf).from_labels(labels, len(maps) + 1)
+    shares = class_shares(upsampled(maps, (height, width)), threshold)
     if settings.kind == "pamr":
         return pamr(image[None].float(), shares[None], settings.pamr)[0]
     return shares
-
-
-def labels_of(shares: Tensor, classes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The label of highest probability at an image's full size.
-
-    One label is enlarged at a time, so that many need no more memory than two.
-
-    Args:
-        shares: Probabilities [n+1,h,w], background first.
-        classes: The classes of the others, counted from 0, int64 [n].
-        size: Height and width of the image.
-
-    Returns:
-        Mask indices uint8 [H,W]: 0 background, k + 1 class k; the first of equals.
-    """
-    best = _at(shares[0], size)
-    labels = torch.zeros(size, dtype=torch.uint8, device=shares.device)
-    for share, index in zip(shares[1:], classes.tolist(), strict=True):
-        full = _at(share, size)
-        labels[full > best] = index + 1
-        best = torch.maximum(best, full)
-    return labels
-
-
-def _at(share: Tensor, size: tuple[int, int]) -> Tensor:
-    if share.shape == size:
-        return share
-    return functional.interpolate(
-        share[None, None], size=size, mode="bilinear", align_corners=False
-    )[0, 0]

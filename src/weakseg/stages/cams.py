@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from weakseg.data.datasets import BatchesOfOneSize, WholeImages
 from weakseg.data.images import image_size
-from weakseg.ops.cam import multi_scale_cams, normalized, working_size
+from weakseg.ops.cam import multi_scale_cams, normalized
 from weakseg.rundir import StageContext
-from weakseg.stages.classify import load_network, reading_workers
+from weakseg.stages.classify import load_network
 from weakseg.stages.maps import BRANCHES
+from weakseg.stages.reading import image_batches
 from weakseg.training.fit import accelerator_for
-from weakseg.training.memory import kept_memory, release_memory
+from weakseg.training.memory import kept_memory
 from weakseg.types import Sample
-
-_RELEASED = 16
-"""Images after which freed memory goes back: each release costs what fetching it again costs."""
 
 _MAX_PIXELS = 2_000_000
 """Most pixels of a batch at scale 1, which bounds memory."""
@@ -42,7 +38,7 @@ def cams(context: StageContext) -> Mapping[str, object]:
 
     total, done = len(context.catalog), len(context.catalog) - len(pending)
     with context.track("cams", total, done=done) as advance:
-        for samples, images in image_batches(context, pending):
+        for samples, images in map_batches(context, pending):
             pixels = images.to(accelerator.device, memory_format=torch.channels_last).float() / 255
             maps = multi_scale_cams(forward, pixels, settings)
             for place, sample in enumerate(samples):
@@ -61,32 +57,21 @@ def cams(context: StageContext) -> Mapping[str, object]:
     return {"images": total, "maps": sum(len(sample.tags) for sample in context.catalog)}
 
 
-def image_batches(
-    context: StageContext, samples: list[Sample], most: int = _MAX_PIXELS
+def map_batches(
+    context: StageContext, samples: Sequence[Sample], pixels: int = _MAX_PIXELS
 ) -> Iterator[tuple[list[Sample], Tensor]]:
-    """Samples of one size and their images, resized for maps.
+    """Samples of one size and their images uint8 [B,3,H,W], resized as for all maps.
 
     Args:
         context: The run.
         samples: The images.
-        most: Most pixels of a batch.
-
-    Yields:
-        Some samples and their images uint8 [B,3,H,W].
+        pixels: Most pixels of a batch.
     """
     settings = context.config.cams
-    sizes = [working_size(*image_size(s.image), settings.long_side) for s in samples]
-    batches = BatchesOfOneSize(sizes, settings.batch_size, most)
-    workers = reading_workers(context.config.fit)
-    loader = DataLoader(
-        WholeImages(samples, sizes),
-        batch_sampler=batches,
-        num_workers=workers,
-        prefetch_factor=2 if workers else None,
+    return image_batches(
+        samples,
+        context.config.fit,
+        long_side=settings.long_side,
+        most=settings.batch_size,
+        pixels=pixels,
     )
-    done = 0
-    for indices, images in zip(batches, loader, strict=True):
-        yield [samples[index] for index in indices], images
-        before, done = done, done + len(indices)
-        if done // _RELEASED > before // _RELEASED:
-            release_memory()

@@ -53,17 +53,19 @@ def evaluate(context: StageContext) -> dict[str, object]:
     scored = [sample for sample in catalog if sample.mask is not None]
     if not scored:
         return _count_only(context)
-    blind: dict[str, float] = context.run.stage("masks").summary["thresholds"]
-    sweeps = {
-        name: ThresholdSweep(len(catalog.classes), _grid(settings, threshold))
-        for name, threshold in blind.items()
-    }
+    blind: dict[str, float] = context.run.stage("masks").summary.get("thresholds") or {}
+    sweeps: dict[str, ThresholdSweep] = {}
     scorer = MaskScorer(len(catalog.classes), settings)
     with context.track("evaluate", len(scored)) as advance:
         for sample in scored:
             prediction = _read_prediction(context, sample)
             truth = _read_truth(sample, prediction, len(catalog.classes))
             found = _read_maps(context, sample, truth)
+            if not sweeps:
+                sweeps = {
+                    name: ThresholdSweep(len(catalog.classes), _grid(settings, blind.get(name)))
+                    for name in found
+                }
             if found.keys() != sweeps.keys():
                 raise _damaged(context, sample, "cams", f"it holds {', '.join(found)}")
             for name, (maps, classes) in found.items():
@@ -75,7 +77,7 @@ def evaluate(context: StageContext) -> dict[str, object]:
     points = {
         name: {
             "oracle": sweep.best(),
-            "blind": sweep.at(blind[name]),
+            "blind": sweep.at(blind[name]) if name in blind else None,
         }
         for name, sweep in sweeps.items()
     }

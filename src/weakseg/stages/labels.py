@@ -6,15 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from weakseg.config import RunConfig
-from weakseg.data.datasets import BatchesOfOneSize, WholeImages
 from weakseg.data.images import image_size
 from weakseg.models.segmenter import Segmenter
-from weakseg.ops.cam import working_size
-from weakseg.ops.predict import PredictSettings, likeliest, multi_scale_probabilities
-from weakseg.stages.classify import reading_workers
+from weakseg.ops.labels import best_labels
+from weakseg.ops.predict import PredictSettings, multi_scale_probabilities
+from weakseg.stages.reading import image_batches
 from weakseg.training.fit import accelerator_for
 from weakseg.training.memory import kept_memory
 from weakseg.types import Sample
@@ -43,16 +41,6 @@ def label_images(
     Yields:
         An image and its labels uint8 [H,W].
     """
-    full = [image_size(sample.image) for sample in samples]
-    sizes = [working_size(*size, model.long_side) for size in full]
-    batches = BatchesOfOneSize(sizes, _BATCH, _MAX_PIXELS)
-    workers = reading_workers(config.segment.fit)
-    loader = DataLoader(
-        WholeImages(samples, sizes),
-        batch_sampler=batches,
-        num_workers=workers,
-        prefetch_factor=2 if workers else None,
-    )
     accelerator = accelerator_for(config.device, config.precision)
     model = model.to(accelerator.device).to(memory_format=torch.channels_last).eval()
 
@@ -62,7 +50,13 @@ def label_images(
             return logits
 
     with kept_memory():
-        for indices, images in zip(batches, loader, strict=True):
+        for some, images in image_batches(
+            samples,
+            config.segment.fit,
+            long_side=model.long_side,
+            most=_BATCH,
+            pixels=_MAX_PIXELS,
+        ):
             pixels = images.to(accelerator.device).float() / 255
             probabilities = multi_scale_probabilities(
                 forward,
@@ -70,7 +64,6 @@ def label_images(
                 settings.scales,
                 settings.mirror,
             )
-            for index, maps in zip(indices, probabilities, strict=True):
-                sample = samples[index]
-                allowed = {0, *(tag + 1 for tag in sample.tags)} if within_tags else None
-                yield sample, likeliest(maps, full[index], allowed).cpu()
+            for sample, maps in zip(some, probabilities, strict=True):
+                allowed = (0, *(tag + 1 for tag in sorted(sample.tags))) if within_tags else None
+                yield sample, best_labels(maps, image_size(sample.image), allowed).cpu()

@@ -19,6 +19,7 @@ from weakseg.types import RunError
 BRANCHES = ("spotlight", "compensation")
 
 _POOLED = 4000
+"""Images whose scores a threshold is chosen from, about."""
 
 
 def load_maps(run: Path, sample_id: str, stage: str = "cams") -> dict[str, Tensor]:
@@ -116,13 +117,12 @@ def map_title(stage: str, kind: str) -> str:
     return kind if stage in ("cams", kind) else f"{kind}, {stage}"
 
 
-def final_title(context: StageContext) -> str:
-    """The title of the maps that the masks are made of."""
-    stage = map_stages(context)[-1]
+def chosen_title(context: StageContext, stage: str) -> str:
+    """The title of a stage's `chosen_map`."""
     if stage == "walk":
-        return "walk"
-    branches = 2 if context.config.amr.compensation else 1
-    return map_title(stage, context.config.refine.maps if branches > 1 else "spotlight")
+        return map_title(stage, "walk")
+    two = context.config.amr.compensation
+    return map_title(stage, context.config.refine.maps if two else "spotlight")
 
 
 def background_scores(context: StageContext, stage: str) -> dict[str, float]:

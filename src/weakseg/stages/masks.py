@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from weakseg.data.images import read_image, read_mask, resized
 from weakseg.data.masks import write_mask
 from weakseg.ops.cam import label_map, working_size
-from weakseg.ops.refining import labels_of, refined_shares
+from weakseg.ops.labels import best_labels, class_labels
+from weakseg.ops.refining import refined_shares
 from weakseg.rundir import StageContext
-from weakseg.stages.maps import background_scores, chosen_map, final_title, load_maps, map_stages
+from weakseg.stages.maps import background_scores, chosen_map, chosen_title, load_maps, map_stages
 from weakseg.stages.parallel import each
 from weakseg.types import Sample
 
@@ -18,13 +19,14 @@ from weakseg.types import Sample
 def masks(context: StageContext) -> Mapping[str, object]:
     """Choose the thresholds from all maps, then write `<id>.png` for every image."""
     catalog, settings = context.catalog, context.config.refine
-    title = final_title(context)
+    last = map_stages(context)[-1]
+    title = chosen_title(context, last)
     thresholds: dict[str, float] = {}
     for stage in map_stages(context):
         thresholds |= background_scores(context, stage)
     if settings.threshold is not None:
         thresholds[title] = settings.threshold
-    job = _Job(context, map_stages(context)[-1], thresholds[title])
+    job = _Job(context, last, thresholds[title])
     covered = 0.0
     without: list[str] = []
     with context.track("masks", len(catalog)) as advance:
@@ -64,6 +66,6 @@ class _Job:
             size = working_size(height, width, min(settings.long_side, max(height, width)))
             image = resized(read_image(sample.image, max_side=max(size)), size)
             shares = refined_shares(image, maps, self.threshold, settings)
-            labels = labels_of(shares, classes, (height, width))
+            labels = class_labels(best_labels(shares, (height, width)), classes)
         write_mask(path, labels, context.catalog.classes)
         return float((labels > 0).float().mean())

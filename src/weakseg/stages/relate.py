@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import cast
 
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from weakseg.data.datasets import MaskedViews, ShuffledBatches
 from weakseg.models.irn import RelationNet
-from weakseg.rundir import StageContext
-from weakseg.stages.classify import STATE, load_network, reading_workers
-from weakseg.training.fit import CHECKPOINT, accelerator_for, fit, steps_done
+from weakseg.rundir import StageContext, first_process
+from weakseg.stages.classify import load_network
+from weakseg.stages.learning import finish_learning, learn, with_state
+from weakseg.training.fit import accelerator_for
 from weakseg.training.tasks import RelationTask
-from weakseg.types import RunError
 
 _MEASURED_BATCHES = 64
 """Batches over which the mean displacement is measured."""
@@ -29,13 +27,6 @@ def relate(context: StageContext) -> Mapping[str, object]:
     torch.manual_seed(config.seed)
     features = load_network(context)
     net = RelationNet(features.widths, features.strides, displacement=settings.displacement)
-    batches = ShuffledBatches(
-        len(catalog),
-        settings.fit.batch_size // settings.fit.accumulate,
-        settings.fit.epochs,
-        config.seed,
-    )
-    workers = reading_workers(settings.fit)
     folder = context.run.path / "seeds"
     views = MaskedViews(
         catalog.samples,
@@ -43,38 +34,11 @@ def relate(context: StageContext) -> Mapping[str, object]:
         settings.augment,
         config.seed,
     )
-    loader = DataLoader(
-        views,
-        batch_sampler=batches,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-    )
-    steps, done = len(batches) // settings.fit.accumulate, steps_done(context.dir.path)
     task = RelationTask(features, net, settings.radius)
-    with context.track("relate", steps, done=done, unit="steps") as advance:
-        summary = fit(
-            task,
-            loader,
-            settings.fit,
-            folder=context.dir.path,
-            device=config.device,
-            precision=config.precision,
-            seed=config.seed,
-            advance=advance,
-        )
-    if os.environ.get("RANK", "0") == "0":
-        if net.displacement_head is not None:
-            _measure_displacement(context, task, views)
-        state = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
-        context.dir.write_bytes(STATE, save(state))
-        (context.dir.path / CHECKPOINT).unlink(missing_ok=True)
-    return {
-        "images": len(catalog),
-        "steps": summary.steps,
-        "resumed_at": summary.resumed_at,
-        "loss": summary.loss,
-        "images_per_second": summary.images_per_second,
-    }
+    summary = learn(context, "relate", task, views, settings.fit)
+    if first_process() and net.displacement_head is not None:
+        _measure_displacement(context, task, views)
+    return finish_learning(context, net, summary)
 
 
 @torch.no_grad()
@@ -99,17 +63,10 @@ def load_relations(context: StageContext) -> RelationNet:
     Raises:
         RunError: The stage `relate` is not finished, or its state is damaged.
     """
-    path = context.run.stage("relate").path / STATE
     features = load_network(context)
     displacement = context.config.relate.displacement
     net = RelationNet(features.widths, features.strides, displacement=displacement)
-    try:
-        net.load_state_dict(load_file(path))
-    except Exception as error:
-        raise RunError(
-            f"{path} cannot be read ({type(error).__name__}); remove {path.parent} and run again"
-        ) from error
-    return net.eval()
+    return with_state(net, context, "relate")
 
 
 @torch.no_grad()

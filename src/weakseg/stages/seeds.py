@@ -9,13 +9,13 @@ import torch
 
 from weakseg.data.images import read_image, resized
 from weakseg.data.masks import write_mask
-from weakseg.ops.cam import working_size
-from weakseg.ops.refining import class_shares, labels_of
+from weakseg.ops.cam import label_map, working_size
+from weakseg.ops.labels import class_labels
 from weakseg.ops.seeds import SeedSettings, confident_seeds, doubtful, scaled_crf
 from weakseg.rundir import StageContext
-from weakseg.stages.maps import background_scores, chosen_map, load_maps, map_stage, map_title
+from weakseg.stages.maps import background_scores, chosen_map, chosen_title, load_maps, map_stage
 from weakseg.stages.parallel import each
-from weakseg.types import BACKGROUND, IGNORE, Sample
+from weakseg.types import Sample
 
 
 def seeds(context: StageContext) -> Mapping[str, object]:
@@ -39,9 +39,8 @@ def _thresholds(context: StageContext) -> tuple[float, float]:
     settings: SeedSettings = context.config.seeds
     high, low = settings.foreground, settings.background
     if high is None or low is None:
-        stage, kind = map_stage(context), context.config.refine.maps
-        scores = background_scores(context, stage)
-        middle = scores.get(map_title(stage, kind), next(iter(scores.values())))
+        stage = map_stage(context)
+        middle = background_scores(context, stage)[chosen_title(context, stage)]
         high = doubtful(middle)[1] if high is None else high
         low = doubtful(middle)[0] if low is None else low
     return high, low
@@ -60,14 +59,11 @@ class _Job:
         height, width = kept["size"].tolist()
         size = working_size(height, width, min(settings.long_side, max(height, width)))
         image = resized(read_image(sample.image, max_side=max(size)), size)
-        here = torch.arange(len(classes))
         careful, generous = (
-            labels_of(class_shares(maps, threshold), here, size)
+            label_map(maps, torch.arange(len(classes)), threshold, size)
             for threshold in (self.foreground, self.background)
         )
         crf = scaled_crf(settings.crf, max(size))
         local = confident_seeds(image, careful, generous, len(classes) + 1, crf)
-        names = torch.full((256,), IGNORE, dtype=torch.uint8)
-        names[: len(classes) + 1] = torch.tensor([BACKGROUND, *(classes + 1).tolist()])
-        labels = names[local.long()]
+        labels = class_labels(local, classes)
         write_mask(context.dir.file(f"{sample.id}.png"), labels, context.catalog.classes)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from weakseg.data.datasets import MaskedViews, ShuffledBatches
+from weakseg.data.datasets import MaskedViews
 from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import write_mask
 from weakseg.models.pretrained import CONFIG
@@ -19,15 +17,16 @@ from weakseg.models.segmenter import Segmenter
 from weakseg.ops.losses import balancing_weights
 from weakseg.ops.metrics import ConfusionMatrix, mean_iou
 from weakseg.ops.predict import PredictSettings
-from weakseg.rundir import StageContext
-from weakseg.stages.classify import load_network, reading_workers
+from weakseg.predict import MODEL
+from weakseg.rundir import StageContext, first_process
+from weakseg.stages.classify import load_network
 from weakseg.stages.labels import label_images
+from weakseg.stages.learning import learn
 from weakseg.stages.scores import top_label
-from weakseg.training.fit import CHECKPOINT, LOG, accelerator_for, fit, steps_done
+from weakseg.training.fit import CHECKPOINT, LOG, accelerator_for
 from weakseg.training.mask_task import MaskTask
 from weakseg.types import DataError, RunError, Sample
 
-MODEL = "model"
 _MEASURED = 100
 """Most images of either kind whose agreement is measured."""
 
@@ -105,7 +104,7 @@ def _trained(context: StageContext, lesson: Lesson, folder: Path, label: str) ->
     if not (folder / MODEL / CONFIG).is_file():
         accelerator = accelerator_for(context.config.device, context.config.precision)
         trained = _train(context, lesson, folder, label)
-        if os.environ.get("RANK", "0") == "0":
+        if first_process():
             trained.save_pretrained(folder / MODEL)
             (folder / CHECKPOINT).unlink(missing_ok=True)
         accelerator.wait_for_everyone()
@@ -130,26 +129,8 @@ def _train(context: StageContext, lesson: Lesson, folder: Path, label: str) -> S
     task = MaskTask(model, settings.task, balancing_weights(counts, balance) if balance else None)
     piece = settings.fit.batch_size // settings.fit.accumulate
     epochs = -(-lesson.steps * settings.fit.accumulate // -(-len(lesson.samples) // piece))
-    batches = ShuffledBatches(len(lesson.samples), piece, epochs, config.seed)
-    workers = reading_workers(settings.fit)
-    loader = DataLoader(
-        MaskedViews(lesson.samples, lesson.masks, settings.augment, config.seed),
-        batch_sampler=batches,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-    )
-    steps = len(batches) // settings.fit.accumulate
-    with context.track(label, steps, done=steps_done(folder), unit="steps") as advance:
-        fit(
-            task,
-            loader,
-            settings.fit,
-            folder=folder,
-            device=config.device,
-            precision=config.precision,
-            seed=config.seed,
-            advance=advance,
-        )
+    views = MaskedViews(lesson.samples, lesson.masks, settings.augment, config.seed)
+    learn(context, label, task, views, settings.fit, folder=folder, epochs=epochs)
     return task.trained
 
 
@@ -181,7 +162,7 @@ def _agreements(
     context: StageContext, model: Segmenter, lesson: Lesson
 ) -> dict[str, float | None] | None:
     """The mIoU of the network's labels with the masks: of images trained on and held out."""
-    if not lesson.held_out or os.environ.get("RANK", "0") != "0":
+    if not lesson.held_out or not first_process():
         return None
     trained = list(zip(lesson.samples, lesson.masks, strict=True))
     kinds = {"trained": trained[:: max(1, len(trained) // _MEASURED)], "held_out": lesson.held_out}

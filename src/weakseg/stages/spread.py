@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
-from torch.nn import functional
 
 from weakseg.models.amr import AMR
-from weakseg.ops.cam import grid_size, normalized, resized_images
+from weakseg.ops.cam import grid_size, normalized, resized_images, upsampled
 from weakseg.ops.prototypes import (
     Prototypes,
     PrototypeSettings,
@@ -23,10 +23,11 @@ from weakseg.ops.prototypes import (
 from weakseg.ops.spreading import spread as spread_maps
 from weakseg.ops.spreading import stretched
 from weakseg.rundir import StageContext
-from weakseg.stages.cams import image_batches
+from weakseg.stages.cams import map_batches
 from weakseg.stages.classify import load_network
 from weakseg.stages.maps import BRANCHES, load_maps
 from weakseg.training.fit import accelerator_for
+from weakseg.types import Catalog
 
 _MAX_PIXELS = 500_000
 """Most pixels of a batch: features are taken at larger scales, too."""
@@ -47,7 +48,7 @@ def spread(context: StageContext) -> Mapping[str, object]:
         prototypes = _prototypes(context, network)
     pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
     with context.track("spread", len(catalog), done=len(catalog) - len(pending)) as advance:
-        for samples, images in image_batches(context, pending, _MAX_PIXELS):
+        for samples, images in map_batches(context, pending, _MAX_PIXELS):
             pixels = images.to(accelerator.device, memory_format=torch.channels_last).float() / 255
             with accelerator.autocast(), torch.no_grad():
                 last = _last_features(network, pixels) if settings.prototypes else {}
@@ -68,10 +69,12 @@ def spread(context: StageContext) -> Mapping[str, object]:
                         local = torch.stack(
                             [prototype_map(last[branch][place], known[k]) for k in classes]
                         )
-                        found = normalized((found + _at(normalized(local), size)) / 2)
+                        found = normalized((found + upsampled(normalized(local), size)) / 2)
                     if settings.spreading and classes:
                         wide = [spread_maps(found, each[place], settings.power) for each in details]
-                        found = stretched(torch.stack([_at(each, size) for each in wide]).mean(0))
+                        found = stretched(
+                            torch.stack([upsampled(each, size) for each in wide]).mean(0)
+                        )
                     maps[branch] = found.clamp(0, 1).cpu().numpy().astype(np.float16)
                 context.dir.write_npz(
                     f"{sample.id}.npz",
@@ -123,26 +126,33 @@ def _prototypes(context: StageContext, network: AMR) -> dict[str, dict[int, Prot
 _CENTRES = "centres.safetensors"
 
 
+def _chosen(catalog: Catalog, most: int) -> dict[str, list[int]]:
+    """The images to gather from, evenly chosen, and the classes that each is to show."""
+    bearers: dict[int, list[str]] = {index: [] for index in range(len(catalog.classes))}
+    for sample in catalog:
+        for index in sample.tags:
+            bearers[index].append(sample.id)
+    chosen: dict[str, list[int]] = {}
+    for index, ids in bearers.items():
+        for sample_id in ids[:: max(1, -(-len(ids) // most))]:
+            chosen.setdefault(sample_id, []).append(index)
+    return chosen
+
+
 def _centres(
     context: StageContext, network: AMR, branches: list[str], settings: PrototypeSettings
 ) -> dict[str, Tensor]:
     """Centres of the features of each class, `branch.class`, from a bounded choice of images."""
     catalog = context.catalog
-    chosen: dict[str, list[int]] = {}
-    images_of: dict[int, int] = {}
-    for index in range(len(catalog.classes)):
-        bearers = [s for s in catalog if index in s.tags]
-        bearers = bearers[:: max(1, -(-len(bearers) // settings.images))]
-        images_of[index] = len(bearers)
-        for sample in bearers:
-            chosen.setdefault(sample.id, []).append(index)
+    chosen = _chosen(catalog, settings.images)
+    images_of = Counter(index for classes in chosen.values() for index in classes)
     samples = [s for s in catalog if s.id in chosen]
     width = network.widths[-1]
     budget = _GATHERED_BYTES // (4 * width * len(branches) * max(1, len(catalog.classes)))
     most = max(16, min(settings.vectors, budget))
     gathered_of: dict[str, list[Tensor]] = {}
     with context.track("prototypes", len(samples)) as advance:
-        for batch, images in image_batches(context, samples, _MAX_PIXELS):
+        for batch, images in map_batches(context, samples, _MAX_PIXELS):
             pixels = images.to(network.mean.device, memory_format=torch.channels_last)
             with torch.no_grad():
                 last = _last_features(network, pixels.float() / 255)
@@ -171,7 +181,3 @@ def _centres(
                 found = head.weight.detach().flatten(1)[index : index + 1].cpu().float()
             centres[f"{branch}.{index}"] = found.contiguous()
     return centres
-
-
-def _at(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]

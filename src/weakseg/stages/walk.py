@@ -7,12 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from weakseg.ops.cam import grid_size
+from weakseg.ops.cam import grid_size, upsampled
 from weakseg.ops.walk import random_walk
 from weakseg.rundir import StageContext
-from weakseg.stages.cams import image_batches
+from weakseg.stages.cams import map_batches
 from weakseg.stages.classify import load_network
 from weakseg.stages.maps import chosen_map, load_maps, map_stage
 from weakseg.stages.relate import boundaries, load_relations
@@ -25,7 +24,7 @@ _MAX_PIXELS = 500_000
 def walk(context: StageContext) -> Mapping[str, object]:
     """Walk the maps of every image that has no result; writes `<id>.npz` (see `load_maps`).
 
-    Beside the maps `walk` it keeps the `boundary` probabilities [1,h,w].
+    Beside the maps `walk` it keeps the `boundary` probabilities [h,w].
     """
     config, catalog = context.config, context.catalog
     pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
@@ -35,7 +34,7 @@ def walk(context: StageContext) -> Mapping[str, object]:
     net = load_relations(context).to(accelerator.device)
     stage = map_stage(context)
     with context.track("walk", len(catalog), done=len(catalog) - len(pending)) as advance:
-        for samples, images in image_batches(context, pending, _MAX_PIXELS):
+        for samples, images in map_batches(context, pending, _MAX_PIXELS):
             pixels = images.to(accelerator.device, memory_format=torch.channels_last)
             grid = grid_size(pixels.shape[-2], pixels.shape[-1])
             with accelerator.autocast():
@@ -43,9 +42,7 @@ def walk(context: StageContext) -> Mapping[str, object]:
             found = boundaries([x.float() for x in features], net, grid)
             for boundary, sample in zip(found, samples, strict=True):
                 kept = load_maps(context.run.path, sample.id, stage)
-                walked = walked_maps(
-                    chosen_map(context, kept).to(boundary.device), boundary, context
-                )
+                walked = _walked(chosen_map(context, kept).to(boundary.device), boundary, context)
                 context.dir.write_npz(
                     f"{sample.id}.npz",
                     classes=kept["classes"].numpy(),
@@ -57,15 +54,13 @@ def walk(context: StageContext) -> Mapping[str, object]:
     return {"images": len(catalog)}
 
 
-def walked_maps(maps: Tensor, boundary: Tensor, context: StageContext) -> Tensor:
+def _walked(maps: Tensor, boundary: Tensor, context: StageContext) -> Tensor:
     """Maps [n,h',w'] after the walk, [n,h,w] on the boundary's grid, the highest value 1."""
     settings = context.config.walk
     if not len(maps):
         return maps.new_zeros(0, *boundary.shape)
     if maps.shape[-2:] != boundary.shape:
-        maps = functional.interpolate(
-            maps[None], size=boundary.shape, mode="bilinear", align_corners=False
-        )[0]
+        maps = upsampled(maps, (boundary.shape[0], boundary.shape[1]))
     walked = random_walk(
         maps**settings.power,
         boundary,

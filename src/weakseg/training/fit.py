@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from weakseg.training.memory import kept_memory
-from weakseg.types import RunError
+from weakseg.types import ConfigError, RunError
 
 Precision = Literal["auto", "fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -98,6 +98,27 @@ class FitSummary:
     images_per_second: float
 
 
+def device_for(device: torch.device | str) -> torch.device:
+    """The device of a name.
+
+    Args:
+        device: `auto` (CUDA, then MPS, then the CPU), or any device of torch.
+
+    Raises:
+        ConfigError: torch knows no such device, or this machine has none.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device(next((name for name, found in there.items() if found), "cpu"))
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"device: expected auto, cpu, cuda or mps, got {device!r}") from None
+    if not there.get(chosen.type, True):
+        raise ConfigError(f"device: this machine has no {chosen.type}; use auto or cpu")
+    return chosen
+
+
 def accelerator_for(device: Device, precision: Precision, accumulate: int = 1) -> Accelerator:
     """The engine that knows where and in which precision to compute.
 
@@ -106,7 +127,11 @@ def accelerator_for(device: Device, precision: Precision, accumulate: int = 1) -
         precision: `auto` takes bf16 on CUDA devices that have it, else fp32: without matrix units
             for it a CPU computes depthwise convolutions in bf16 slower than in fp32.
         accumulate: Pieces that a batch is computed in.
+
+    Raises:
+        ConfigError: This machine has no such device.
     """
+    device_for(device)
     if precision == "auto":
         fit_for_bf16 = (
             device in ("auto", "cuda")

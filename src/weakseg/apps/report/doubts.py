@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from zipfile import BadZipFile
 
 import torch
 from markupsafe import Markup
@@ -13,9 +12,8 @@ from torch import Tensor
 
 from weakseg.apps.report.facts import Facts
 from weakseg.data.images import read_mask
-from weakseg.ops.cam import weighted_cam
 from weakseg.ops.threshold import BINS, score_histogram
-from weakseg.stages.maps import BRANCHES, load_maps, map_title
+from weakseg.stages.maps import BRANCHES, load_maps, map_kinds, map_stages, map_title
 from weakseg.types import RunError, Sample, WeaksegError
 
 MAX_LOOKED_AT = 2000
@@ -102,9 +100,9 @@ def survey(facts: Facts, advance: Callable[[], None] = lambda: None) -> Survey:
     samples = looked_at(facts)
     for sample in samples:
         try:
-            kinds, classes = map_kinds(facts, sample)
+            kinds, classes = titled_maps(facts, sample)
             labels = read_mask(facts.path / "masks" / f"{sample.id}.png")
-        except (WeaksegError, BadZipFile):
+        except WeaksegError:
             damaged += 1
         else:
             if len(classes) and facts.kind in kinds:
@@ -131,24 +129,18 @@ def looked_at(facts: Facts) -> list[Sample]:
     return [samples[k] for k in sorted(chosen)]
 
 
-def map_kinds(facts: Facts, sample: Sample) -> tuple[dict[str, Tensor], list[int]]:
+def titled_maps(facts: Facts, sample: Sample) -> tuple[dict[str, Tensor], list[int]]:
     """All maps [n,h,w] in 0..1 of an image by kind, and their classes from 0.
 
     Raises:
-        WeaksegError: They are missing or damaged.
-        BadZipFile: They are damaged.
+        RunError: They are missing or damaged.
     """
     kinds: dict[str, Tensor] = {}
     classes: list[int] = []
-    for stage in ("cams", "spread", "walk"):
-        if not facts.has(stage):
-            continue
+    for stage in filter(facts.has, map_stages(facts.context)):
         kept = load_maps(facts.path, sample.id, stage)
         classes = kept["classes"].tolist()
-        own = {name: maps for name, maps in kept.items() if name not in ("classes", "size")}
-        if classes and all(name in own for name in BRANCHES):
-            own["weighted"] = weighted_cam(own["spotlight"], own["compensation"], facts.xi)
-        kinds |= {map_title(stage, kind): maps for kind, maps in own.items()}
+        kinds |= {map_title(stage, k): v for k, v in map_kinds(facts.context, kept).items()}
     known = range(len(facts.catalog.classes))
     if any(len(maps) != len(classes) for maps in kinds.values()) or not {*classes} <= {*known}:
         raise RunError(f"the maps of {sample.id} are not of its classes; make them again")

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import yaml
-
 from weakseg.apps.report.metrics import Score, Sweep, is_number, number_or_nan, scores_in, sweeps_in
 from weakseg.pipeline import STAGES
-from weakseg.rundir import RunDir
+from weakseg.rundir import RunDir, StageContext
 from weakseg.stagedir import StageDir, read_json
 from weakseg.types import Catalog, RunError
 
 ABOUT: Mapping[str, str] = {
     "classify": "A network learns from the tags alone which parts of a photo speak for a class.",
     "cams": "For every photo and tag, a map of how strongly each place speaks for it.",
+    "spread": "The maps learn what a class looks like all over, and spread to what looks alike.",
     "seeds": "The places that are surely an object or surely background; the rest stays open.",
     "relate": "A network learns from the seeds which neighbouring pixels belong together.",
+    "walk": "The maps spread up to the boundaries between objects, and stop there.",
     "masks": "Every pixel becomes a class or background: a mask for every photo.",
     "segment": "A segmentation network learns from the masks, so that it can do new photos.",
     "validate": "The segmentation network is scored on photos that it has not learned from.",
@@ -84,7 +84,7 @@ class Facts:
         versions: Of the programs, by name.
         stages: In the order they run.
         config: All settings as YAML.
-        xi: Weight of the spotlight in the weighted maps.
+        context: The run with its settings, to read maps.
         thresholds: Chosen by the stage `masks`, by kind of map.
         kind: The kind of map that the masks were made of, or that stands for it.
         maskless: Ids of tagged images without any mask.
@@ -103,7 +103,7 @@ class Facts:
     versions: Mapping[str, str]
     stages: tuple[StageFact, ...]
     config: str
-    xi: float
+    context: StageContext
     thresholds: Mapping[str, float]
     kind: str
     maskless: tuple[str, ...]
@@ -158,7 +158,7 @@ def read_facts(path: Path) -> Facts:
         versions=read_json(ended).get("versions", {}) if ended else {},
         stages=tuple(_stage_fact(folder, total) for folder in folders),
         config=config,
-        xi=_xi(config),
+        context=StageContext.reading(run),
         thresholds=thresholds,
         kind=next(
             (str(kind) for kind in (masks.get("maps"), *_KINDS) if kind in thresholds), _KINDS[0]
@@ -224,14 +224,6 @@ def _training_log(folder: StageDir) -> TrainingLog | None:
         {name: tuple(number_or_nan(row.get(name)) for row in rows) for name in names},
         tuple(number_or_nan(row.get("lr")) for row in rows) if "lr" in rows[0] else (),
     )
-
-
-def _xi(config: str) -> float:
-    try:
-        value = yaml.safe_load(config)["cams"]["xi"]
-    except (yaml.YAMLError, KeyError, TypeError):
-        value = None
-    return float(value) if is_number(value) else 0.5
 
 
 def _text(path: Path) -> str:

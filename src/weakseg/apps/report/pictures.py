@@ -12,14 +12,13 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from weakseg.apps.report.doubts import Doubt, map_kinds
+from weakseg.apps.report.doubts import Doubt, titled_maps
 from weakseg.apps.report.facts import Facts
 from weakseg.data.images import read_image, read_mask
 from weakseg.types import BACKGROUND, IGNORE, Sample, WeaksegError
@@ -150,8 +149,8 @@ def _card(facts: Facts, sample: Sample, doubts: tuple[Doubt, ...]) -> Card | Non
     panels = [Panel("photo", f"{sample.id}, tagged {said}", "")]
     if facts.has("cams"):
         try:
-            kinds, _ = map_kinds(facts, sample)
-        except (WeaksegError, BadZipFile):
+            kinds, _ = titled_maps(facts, sample)
+        except WeaksegError:
             kinds = {}
         panels += [
             Panel(_title(kind, kinds), f"{kind} map of {said}", _heat(maps.amax(dim=0).numpy()))
