@@ -13,7 +13,7 @@ from torch.nn import functional
 from weakseg.data.ahead import Size, read_in_batches
 from weakseg.data.faults import FileError, listed
 from weakseg.data.given import GivenImage, listed_images
-from weakseg.ops.cam import working_size
+from weakseg.ops.cam import LEAST_SIDE, working_size
 from weakseg.ops.labels import best_labels
 from weakseg.ops.predict import multi_scale_probabilities
 from weakseg.ops.tiles import GRID, spans, tiled_scores
@@ -31,9 +31,6 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 MODEL = "model"
 """Folder of a run's stage `segment` that holds the model."""
-
-_LEAST = 32
-"""Least side of what a network sees, in pixels: one cell of the coarsest grid."""
 
 _MAX_PIXELS = {"cpu": 500_000}
 """Most pixels of a batch; on a CPU, larger ones leave its caches and take longer."""
@@ -130,8 +127,8 @@ class Labeler:
         )
         self.scales, self.mirror, self.batch_size = tuple(scales), mirror, batch_size
         self.long_side = segmenter.long_side if long_side == "model" else long_side
-        if self.long_side is not None and self.long_side < _LEAST:
-            raise ValueError(f"expected long_side ≥ {_LEAST}, got {self.long_side}")
+        if self.long_side is not None and self.long_side < LEAST_SIDE:
+            raise ValueError(f"expected long_side ≥ {LEAST_SIDE}, got {self.long_side}")
         self.tile, self.overlap = tile, overlap
         self._index = {name: k for k, name in enumerate(self.class_names, start=1)}
 
@@ -268,7 +265,7 @@ class Labeler:
     def _seen(self, full: Size) -> Size:
         """The size in which the network sees an image of this one."""
         height, width = full if self.long_side is None else working_size(*full, self.long_side)
-        return max(_LEAST, height), max(_LEAST, width)
+        return max(LEAST_SIDE, height), max(LEAST_SIDE, width)
 
     def _most(self, seen: Size) -> int:
         """How many images of a size make a batch."""
@@ -305,7 +302,7 @@ class Labeler:
             labels[top : top + size[0]] = best_labels(scores, size, allowed).cpu()
             del scores
         labels = labels.mT.contiguous() if wide else labels
-        if tuple(labels.shape) != full:  # an image less than `_LEAST` pixels wide
+        if tuple(labels.shape) != full:  # an image less than `LEAST_SIDE` pixels wide
             labels = functional.interpolate(labels[None, None], size=full, mode="nearest-exact")[
                 0, 0
             ]

@@ -12,10 +12,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as geometry
 
 from weakseg.data.decode import image_size, upright_size
-from weakseg.data.images import image_tensor, read_image
+from weakseg.data.images import image_tensor, read_image, resized
 
 GivenImage = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8] | Tensor
 """A file; a Pillow image; an array uint8 [H,W,3] or [H,W]; a tensor uint8 [3,H,W] or [H,W]."""
@@ -65,10 +64,7 @@ def given_pixels(image: GivenImage, size: tuple[int, int]) -> Tensor:
         pixels = image_tensor(image)
     else:
         pixels = _channels_first(image)
-    if tuple(pixels.shape[1:]) == size:
-        return pixels
-    resized: Tensor = geometry.resize(pixels, list(size), antialias=True)
-    return resized
+    return resized(pixels, size)
 
 
 def _channels_first(image: Tensor | npt.NDArray[Any]) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from weakseg import __version__
@@ -40,7 +40,7 @@ def save_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)
-        save_file(tensors, parts[WEIGHTS], metadata={"format": "pt"})
+        parts[WEIGHTS].write_bytes(save(tensors, metadata={"format": "pt"}))
         parts[CONFIG].write_text(text, encoding="utf-8")
         for name, part in parts.items():
             part.replace(folder / name)

@@ -12,7 +12,7 @@ from torch.nn import functional
 STRIDE = 4
 """Pixels of the resized image per cell of the grid on which maps are kept."""
 
-_LEAST = 32
+LEAST_SIDE = 32
 """Least side of what a network sees, in pixels: one cell of the coarsest grid."""
 
 _FORWARD_PIXELS = 1_000_000
@@ -98,7 +98,7 @@ def _forward_in_pieces(forward: Forward, views: Tensor) -> list[Tensor]:
 def resized_images(images: Tensor, scale: float) -> Tensor:
     """Images [B,3,H,W] at a multiple of their size; no side is under 32 pixels."""
     height, width = images.shape[-2:]
-    size = max(_LEAST, round(height * scale)), max(_LEAST, round(width * scale))
+    size = max(LEAST_SIDE, round(height * scale)), max(LEAST_SIDE, round(width * scale))
     if size == (height, width):
         return images
     return functional.interpolate(
