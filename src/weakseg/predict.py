@@ -18,7 +18,7 @@ from weakseg.ops.labels import best_labels
 from weakseg.ops.predict import multi_scale_probabilities
 from weakseg.ops.tiles import GRID, spans, tiled_scores
 from weakseg.rundir import RunDir
-from weakseg.training.fit import device_for
+from weakseg.training.device import Inference, Precision
 from weakseg.types import DataError, RunError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 Tags = Collection[str] | None
 """Names of the classes that may be in an image; None: any."""
 
-Precision = Literal["auto", "fp32", "bf16"]
 
 MODEL = "model"
 """Folder of a run's stage `segment` that holds the model."""
@@ -78,7 +77,7 @@ class Labeler:
     Args:
         segmenter: The network; it is moved to the device and put into eval mode.
         device: `auto` (CUDA, then MPS, then the CPU), or any device of torch.
-        precision: `fp32`, `bf16`, or `auto`: bf16 on CUDA devices that have it, else fp32.
+        precision: `fp32`, `bf16`, or `auto`, see `weakseg.training.device.Inference`.
         scales: Multiples of the working size at which the network looks; of several views the
             probabilities are averaged.
         mirror: Whether it looks at the mirror image, too.
@@ -119,12 +118,10 @@ class Labeler:
         if batch_size < 1:
             raise ValueError(f"expected batch_size ≥ 1, got {batch_size}")
         spans(tile, tile, overlap)
-        self.device = device_for(device)
+        self.inference = Inference(device, precision)
+        self.device = self.inference.device
         self.segmenter = segmenter.to(self.device).to(memory_format=torch.channels_last).eval()
         self.class_names = tuple(segmenter.class_names)
-        self.bf16 = precision == "bf16" or (
-            precision == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        )
         self.scales, self.mirror, self.batch_size = tuple(scales), mirror, batch_size
         self.long_side = segmenter.long_side if long_side == "model" else long_side
         if self.long_side is not None and self.long_side < LEAST_SIDE:
@@ -231,7 +228,7 @@ class Labeler:
         return multi_scale_probabilities(self._forward, pixels, self.scales, self.mirror)
 
     def _forward(self, pixels: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with self.inference.autocast():
             scores: Tensor = self.segmenter(pixels)
         return scores.float()
 

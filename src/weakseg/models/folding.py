@@ -6,10 +6,12 @@ import copy
 from typing import Any, cast
 
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import conv2d, pad
 
-from weakseg.models.depthwise import depthwise_conv2d, is_depthwise
+from weakseg.models.depthwise import DepthwiseConv2d, depthwise_conv2d, is_depthwise
 
 
 class NormedConv2d(nn.Module):
@@ -55,20 +57,56 @@ class NormedConv2d(nn.Module):
         weight = self.convolution.weight * scale[:, None, None, None]
         bias = self.beta + scale * self.offset
         own = self.convolution
-        plain = type(own) is nn.Conv2d and own.padding_mode == "zeros"
-        if self.clamped and plain and _fusible(x) and not isinstance(own.padding, str):
-            fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
-                *(x, weight, bias, own.padding, own.stride, own.dilation, own.groups),
-                *("hardtanh", [0.0, 6.0], ""),
-            )
-            return fused
-        y: Tensor
-        if is_depthwise(own):
-            padding, (dilation, _) = own.padding, own.dilation
-            y = depthwise_conv2d(x, weight, bias, cast("tuple[int, int]", padding), dilation)
+        geometry = _geometry(own, weight, x) if _looking(x) else None
+        if geometry is not None:
+            weight, padding = geometry
+            if self.clamped and _fusible(x):
+                return _fused_conv2d_relu6(x, weight, bias, own, padding)
+            y = conv2d(x, weight, bias, own.stride, padding, own.dilation, own.groups)
+        elif is_depthwise(own):
+            around = cast("tuple[int, int]", own.padding)
+            y = depthwise_conv2d(x, weight, bias, around, own.dilation[0])
         else:
             y = functional_call(own, {"weight": weight, "bias": bias}, (x,))
         return clamped_in_place(y) if self.clamped else y
+
+
+def _geometry(
+    convolution: nn.Conv2d, weight: Tensor, x: Tensor
+) -> tuple[Tensor, tuple[int, int]] | None:
+    """Kernel and padding, alike on both sides, with which torch's own convolution does the same.
+
+    TensorFlow's padding (`Conv2dSame`) may be one wider at the end than at the start. timm copies
+    the features into a wider tensor, which takes longer than the convolution; padding both sides
+    by the wider end and a kernel that begins with a zero give the same.
+
+    Returns:
+        None where there is none: another subclass, a dilated kernel, another padding mode.
+    """
+    own = convolution
+    if type(own) in (nn.Conv2d, DepthwiseConv2d) and own.padding_mode == "zeros":
+        return None if isinstance(own.padding, str) else (weight, (own.padding[0], own.padding[1]))
+    if type(own) is not Conv2dSame or own.dilation != (1, 1):
+        return None
+    padding, zeros = [], []
+    for length, kernel, step in zip(x.shape[2:], weight.shape[2:], own.stride, strict=True):
+        missing = max(0, (-(-length // step) - 1) * step + kernel - length)
+        padding.append(-(-missing // 2))
+        zeros.append(missing % 2)
+    return pad(weight, (zeros[1], 0, zeros[0], 0)), (padding[0], padding[1])
+
+
+def _fused_conv2d_relu6(
+    x: Tensor, weight: Tensor, bias: Tensor, own: nn.Conv2d, padding: tuple[int, int]
+) -> Tensor:
+    if torch.is_autocast_enabled("cpu"):  # it does not reach mkldnn's own functions
+        kind = torch.get_autocast_dtype("cpu")
+        x, weight, bias = x.to(kind), weight.to(kind), bias.to(kind)
+    fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        *(x, weight, bias, padding, own.stride, own.dilation, own.groups),
+        *("hardtanh", [0.0, 6.0], ""),
+    )
+    return fused
 
 
 class _ClampInPlace(torch.autograd.Function):
@@ -99,16 +137,16 @@ def clamped_in_place(x: Tensor) -> Tensor:
     return y
 
 
+def _looking(x: Tensor) -> bool:
+    """Whether these features are computed on a CPU, without gradient, here and now."""
+    here = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return here and not torch.is_grad_enabled()
+
+
 def _fusible(x: Tensor) -> bool:
-    """Whether torch's fused convolution for CPUs takes this input."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not torch.is_autocast_enabled("cpu")
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    )
+    """Whether torch's fused convolution for CPUs takes these features."""
+    kinds = (torch.float32, torch.bfloat16)
+    return x.dtype in kinds and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
 @torch.no_grad()

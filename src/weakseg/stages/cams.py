@@ -14,7 +14,7 @@ from weakseg.rundir import StageContext
 from weakseg.stages.classify import load_network
 from weakseg.stages.maps import BRANCHES
 from weakseg.stages.reading import image_batches
-from weakseg.training.fit import accelerator_for
+from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory
 from weakseg.types import Sample
 
@@ -28,18 +28,18 @@ def cams(context: StageContext) -> Mapping[str, object]:
     config = context.config
     settings = config.cams
     pending = [s for s in context.catalog if not context.dir.file(f"{s.id}.npz").is_file()]
-    accelerator = accelerator_for(config.device, config.precision)
-    network = load_network(context).to(accelerator.device)
+    inference = Inference(config.device, config.precision)
+    network = load_network(context).to(inference.device)
     network = network.to(memory_format=torch.channels_last)
 
     def forward(images: Tensor) -> list[Tensor]:
-        with accelerator.autocast():
+        with inference.autocast():
             return [branch.cams for branch in network(images) if branch is not None]
 
     total, done = len(context.catalog), len(context.catalog) - len(pending)
     with context.track("cams", total, done=done) as advance:
         for samples, images in map_batches(context, pending):
-            pixels = images.to(accelerator.device, memory_format=torch.channels_last).float() / 255
+            pixels = images.to(inference.device, memory_format=torch.channels_last).float() / 255
             maps = multi_scale_cams(forward, pixels, settings)
             for place, sample in enumerate(samples):
                 classes = sorted(sample.tags)

@@ -13,7 +13,7 @@ from weakseg.models.segmenter import Segmenter
 from weakseg.ops.labels import best_labels
 from weakseg.ops.predict import PredictSettings, multi_scale_probabilities
 from weakseg.stages.reading import image_batches
-from weakseg.training.fit import accelerator_for
+from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory
 from weakseg.types import Sample
 
@@ -41,11 +41,11 @@ def label_images(
     Yields:
         An image and its labels uint8 [H,W].
     """
-    accelerator = accelerator_for(config.device, config.precision)
-    model = model.to(accelerator.device).to(memory_format=torch.channels_last).eval()
+    inference = Inference(config.device, config.precision)
+    model = model.to(inference.device).to(memory_format=torch.channels_last).eval()
 
     def forward(images: Tensor) -> Tensor:
-        with accelerator.autocast():
+        with inference.autocast():
             logits: Tensor = model(images)
             return logits
 
@@ -57,7 +57,7 @@ def label_images(
             most=_BATCH,
             pixels=_MAX_PIXELS,
         ):
-            pixels = images.to(accelerator.device).float() / 255
+            pixels = images.to(inference.device).float() / 255
             probabilities = multi_scale_probabilities(
                 forward,
                 pixels.contiguous(memory_format=torch.channels_last),

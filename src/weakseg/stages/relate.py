@@ -14,7 +14,7 @@ from weakseg.models.irn import RelationNet
 from weakseg.rundir import StageContext, first_process
 from weakseg.stages.classify import load_network
 from weakseg.stages.learning import finish_learning, learn, with_state
-from weakseg.training.fit import accelerator_for
+from weakseg.training.device import accelerator_for
 from weakseg.training.tasks import RelationTask
 
 _MEASURED_BATCHES = 64

@@ -23,7 +23,8 @@ from weakseg.stages.classify import load_network
 from weakseg.stages.labels import label_images
 from weakseg.stages.learning import learn
 from weakseg.stages.scores import top_label
-from weakseg.training.fit import CHECKPOINT, LOG, accelerator_for
+from weakseg.training.device import accelerator_for
+from weakseg.training.fit import CHECKPOINT, LOG
 from weakseg.training.mask_task import MaskTask
 from weakseg.types import DataError, RunError, Sample
 

@@ -26,7 +26,7 @@ from weakseg.rundir import StageContext
 from weakseg.stages.cams import map_batches
 from weakseg.stages.classify import load_network
 from weakseg.stages.maps import BRANCHES, load_maps
-from weakseg.training.fit import accelerator_for
+from weakseg.training.device import Inference
 from weakseg.types import Catalog
 
 _MAX_PIXELS = 500_000
@@ -40,8 +40,8 @@ def spread(context: StageContext) -> Mapping[str, object]:
     """Improve the maps of every image that has no result; writes `<id>.npz` (see `load_maps`)."""
     config, catalog = context.config, context.catalog
     settings = config.spread
-    accelerator = accelerator_for(config.device, config.precision)
-    network = load_network(context).to(accelerator.device)
+    inference = Inference(config.device, config.precision)
+    network = load_network(context).to(inference.device)
     network = network.to(memory_format=torch.channels_last)
     prototypes: dict[str, dict[int, Prototypes]] = {}
     if settings.prototypes:
@@ -49,8 +49,8 @@ def spread(context: StageContext) -> Mapping[str, object]:
     pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
     with context.track("spread", len(catalog), done=len(catalog) - len(pending)) as advance:
         for samples, images in map_batches(context, pending, _MAX_PIXELS):
-            pixels = images.to(accelerator.device, memory_format=torch.channels_last).float() / 255
-            with accelerator.autocast(), torch.no_grad():
+            pixels = images.to(inference.device, memory_format=torch.channels_last).float() / 255
+            with inference.autocast(), torch.no_grad():
                 last = _last_features(network, pixels) if settings.prototypes else {}
                 details = [
                     network.details(resized_images(pixels, scale)) for scale in settings.scales
@@ -62,7 +62,7 @@ def spread(context: StageContext) -> Mapping[str, object]:
                 for branch in BRANCHES:
                     if branch not in kept:
                         continue
-                    found = kept[branch].to(accelerator.device)
+                    found = kept[branch].to(inference.device)
                     classes = kept["classes"].tolist()
                     if settings.prototypes and classes:
                         known = prototypes[branch]

@@ -15,7 +15,7 @@ from weakseg.stages.cams import map_batches
 from weakseg.stages.classify import load_network
 from weakseg.stages.maps import chosen_map, load_maps, map_stage
 from weakseg.stages.relate import boundaries, load_relations
-from weakseg.training.fit import accelerator_for
+from weakseg.training.device import Inference
 
 _MAX_PIXELS = 500_000
 """Most pixels of a batch: their mirror images and the relation network come on top."""
@@ -28,16 +28,16 @@ def walk(context: StageContext) -> Mapping[str, object]:
     """
     config, catalog = context.config, context.catalog
     pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
-    accelerator = accelerator_for(config.device, config.precision)
-    network = load_network(context).to(accelerator.device)
+    inference = Inference(config.device, config.precision)
+    network = load_network(context).to(inference.device)
     network = network.to(memory_format=torch.channels_last)
-    net = load_relations(context).to(accelerator.device)
+    net = load_relations(context).to(inference.device)
     stage = map_stage(context)
     with context.track("walk", len(catalog), done=len(catalog) - len(pending)) as advance:
         for samples, images in map_batches(context, pending, _MAX_PIXELS):
-            pixels = images.to(accelerator.device, memory_format=torch.channels_last)
+            pixels = images.to(inference.device, memory_format=torch.channels_last)
             grid = grid_size(pixels.shape[-2], pixels.shape[-1])
-            with accelerator.autocast():
+            with inference.autocast():
                 features = network.pyramid(torch.cat([pixels, pixels.flip(-1)]))
             found = boundaries([x.float() for x in features], net, grid)
             for boundary, sample in zip(found, samples, strict=True):

@@ -6,10 +6,10 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -19,11 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from weakseg.training.device import Device, Precision, accelerator_for
 from weakseg.training.memory import kept_memory
-from weakseg.types import ConfigError, RunError
-
-Precision = Literal["auto", "fp32", "bf16"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
+from weakseg.types import RunError
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -41,6 +39,9 @@ class FitSettings(BaseModel):
         weight_decay: Of all weights with more than one dimension.
         power: Of the polynomial decay to zero.
         warmup: Share of the steps in which the learning rate rises from zero.
+        clip: A step's gradient is shortened to this many times the usual length, that of the steps
+            before on average. The rare batch whose gradient is a hundred times as long as the
+            others' would undo what was learnt; steps of usual length stay as they are. 0: never.
         checkpoint_seconds: Least time between two checkpoints.
         workers: Processes that read images; None: one less than there are processors, at most 8.
     """
@@ -55,6 +56,7 @@ class FitSettings(BaseModel):
     weight_decay: float = Field(1e-4, ge=0, description="of weights with more than one dimension")
     power: float = Field(0.9, gt=0, description="of the polynomial decay")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of steps with rising learning rate")
+    clip: float = Field(4.0, ge=0, description="longest gradient, in usual lengths; 0: any")
     checkpoint_seconds: float = Field(60.0, ge=0, description="least time between checkpoints")
     workers: int | None = Field(None, ge=0, description="reading processes; null: by processors")
 
@@ -96,54 +98,6 @@ class FitSummary:
     resumed_at: int
     loss: float
     images_per_second: float
-
-
-def device_for(device: torch.device | str) -> torch.device:
-    """The device of a name.
-
-    Args:
-        device: `auto` (CUDA, then MPS, then the CPU), or any device of torch.
-
-    Raises:
-        ConfigError: torch knows no such device, or this machine has none.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return torch.device(next((name for name, found in there.items() if found), "cpu"))
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ConfigError(f"device: expected auto, cpu, cuda or mps, got {device!r}") from None
-    if not there.get(chosen.type, True):
-        raise ConfigError(f"device: this machine has no {chosen.type}; use auto or cpu")
-    return chosen
-
-
-def accelerator_for(device: Device, precision: Precision, accumulate: int = 1) -> Accelerator:
-    """The engine that knows where and in which precision to compute.
-
-    Args:
-        device: `auto` takes CUDA, then MPS, then the CPU.
-        precision: `auto` takes bf16 on CUDA devices that have it, else fp32: without matrix units
-            for it a CPU computes depthwise convolutions in bf16 slower than in fp32.
-        accumulate: Pieces that a batch is computed in.
-
-    Raises:
-        ConfigError: This machine has no such device.
-    """
-    device_for(device)
-    if precision == "auto":
-        fit_for_bf16 = (
-            device in ("auto", "cuda")
-            and torch.cuda.is_available()
-            and torch.cuda.is_bf16_supported()
-        )
-        precision = "bf16" if fit_for_bf16 else "fp32"
-    return Accelerator(
-        cpu=device == "cpu",
-        mixed_precision="bf16" if precision == "bf16" else "no",
-        gradient_accumulation_steps=accumulate,
-    )
 
 
 def schedule(step: int, steps: int, *, power: float, warmup: float) -> float:
@@ -197,22 +151,20 @@ def fit(
         RunError: The checkpoint is of another network, or the loss is no number any more.
     """
     accelerator = accelerator_for(device, precision, settings.accumulate)
-    groups = task.parameter_groups()  # type: ignore[operator]
-    optimizer = torch.optim.SGD(
-        _decayed(groups, settings), lr=settings.lr, momentum=settings.momentum
-    )
+    optimizer = _optimizer(task, settings)
     if accelerator.device.type in ("cpu", "cuda"):
         task.to(memory_format=torch.channels_last)
     wrapped, fast, loader = accelerator.prepare(task, optimizer, loader)
     steps = len(loader) // settings.accumulate
-    done = _resume(folder, task, optimizer, accelerator)
+    clip = _Clip(settings.clip, [p for group in optimizer.param_groups for p in group["params"]])
+    done = _resume(folder, task, optimizer, clip, accelerator)
     log = _Log(folder / LOG, done, accelerator.is_main_process)
     pieces = accelerator.skip_first_batches(loader, done * settings.accumulate)
     start = saved = time.monotonic()
     recent: deque[float] = deque(log.losses(20), maxlen=20)
     wrapped.train()
     after_step: Callable[[], object] = getattr(task, "after_step", lambda: None)
-    step, images, resumed = done, 0, done
+    step = done
     logged: dict[str, float] = {}
     for batch in pieces:
         if step == steps:
@@ -224,6 +176,7 @@ def fit(
         with accelerator.accumulate(wrapped):
             losses: Mapping[str, Tensor] = wrapped(batch)
             accelerator.backward(losses["loss"])
+            clip(accelerator)
             fast.step()
             fast.zero_grad()
         for name, value in losses.items():
@@ -232,32 +185,32 @@ def fit(
             continue
         step += 1
         after_step()
-        images += settings.batch_size
         if not math.isfinite(logged["loss"]):
             raise RunError(
                 f"training: the loss is {logged['loss']} at step {step}; "
                 f"lower this stage's learning rate (lr, now {settings.lr})"
             )
-        speed = images / (time.monotonic() - start)
+        speed = (step - done) * settings.batch_size / (time.monotonic() - start)
         recent.append(logged["loss"])
         log.add({"step": step, **logged, "lr": settings.lr * factor, "images_per_second": speed})
         if advance is not None:
             advance(1, loss=sum(recent) / len(recent), **{"images/s": speed})
         logged = {}
         if time.monotonic() - saved >= settings.checkpoint_seconds and step < steps:
+            log.flush()
             if accelerator.is_main_process:
-                _save(folder, step, task, optimizer)
-                log.flush()
+                _save(folder, step, task, optimizer, clip)
             saved = time.monotonic()
     log.flush()
     if accelerator.is_main_process:
-        _save(folder, step, task, optimizer)
-    seconds = max(time.monotonic() - start, 1e-9)
-    return FitSummary(step, resumed, sum(recent) / max(1, len(recent)), images / seconds)
+        _save(folder, step, task, optimizer, clip)
+    speed = (step - done) * settings.batch_size / max(time.monotonic() - start, 1e-9)
+    return FitSummary(step, done, sum(recent) / max(1, len(recent)), speed)
 
 
-def _decayed(groups: Iterable[dict[str, Any]], settings: FitSettings) -> list[dict[str, Any]]:
-    """The groups, each split into weights that decay and biases and norms that do not."""
+def _optimizer(task: nn.Module, settings: FitSettings) -> torch.optim.SGD:
+    """Gradient descent on the task's groups, each split into what decays and what does not."""
+    groups: Iterable[dict[str, Any]] = task.parameter_groups()  # type: ignore[operator]
     split = []
     for group in groups:
         for decays in (True, False):
@@ -265,10 +218,37 @@ def _decayed(groups: Iterable[dict[str, Any]], settings: FitSettings) -> list[di
             if parameters:
                 decay = settings.weight_decay if decays else 0.0
                 split.append({**group, "params": parameters, "weight_decay": decay})
-    return split
+    return torch.optim.SGD(split, lr=settings.lr, momentum=settings.momentum)
 
 
-def _save(folder: Path, step: int, task: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+class _Clip:
+    """Shortens gradients that are much longer than those before.
+
+    Attributes:
+        usual: Mean length of the gradients so far, each at most as long as it was let through, the
+            later ones counting more; 0 before the first.
+    """
+
+    def __init__(self, times: float, parameters: Sequence[nn.Parameter]) -> None:
+        self.times, self.parameters, self.usual = times, parameters, 0.0
+
+    def __call__(self, accelerator: Accelerator) -> None:
+        if not self.times or not accelerator.sync_gradients:
+            return
+        limit = self.times * self.usual if self.usual else math.inf
+        length = float(accelerator.clip_grad_norm_(self.parameters, limit))
+        passed = min(length, limit)
+        if math.isfinite(passed):
+            self.usual += (passed - self.usual) * (_FOLLOWING if self.usual else 1.0)
+
+
+_FOLLOWING = 0.05
+"""Share of each step in the usual length of gradients."""
+
+
+def _save(
+    folder: Path, step: int, task: nn.Module, optimizer: torch.optim.Optimizer, clip: _Clip
+) -> None:
     tensors = {f"task.{name}": value for name, value in task.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
@@ -276,7 +256,7 @@ def _save(folder: Path, step: int, task: nn.Module, optimizer: torch.optim.Optim
                 tensors[f"optimizer.{index}.{name}"] = value
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     part = folder / f".{CHECKPOINT}.tmp"
-    save_file(tensors, part, metadata={"state": json.dumps({"step": step})})
+    save_file(tensors, part, metadata={"state": json.dumps({"step": step, "usual": clip.usual})})
     part.replace(folder / CHECKPOINT)
 
 
@@ -286,12 +266,18 @@ def steps_done(folder: Path) -> int:
     Raises:
         RunError: The checkpoint is damaged.
     """
+    return int(_state(folder)["step"])
+
+
+def _state(folder: Path) -> dict[str, float]:
+    """The numbers beside a checkpoint's tensors."""
     path = folder / CHECKPOINT
     if not path.is_file():
-        return 0
+        return {"step": 0, "usual": 0.0}
     try:
         with safe_open(path, framework="pt") as file:
-            return int(json.loads(file.metadata()["state"])["step"])
+            state = json.loads(file.metadata()["state"])
+            return {"step": int(state["step"]), "usual": float(state["usual"])}
     except Exception as error:
         raise _cannot_resume(path, error) from error
 
@@ -304,13 +290,18 @@ def _cannot_resume(path: Path, error: Exception) -> RunError:
 
 
 def _resume(
-    folder: Path, task: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator
+    folder: Path,
+    task: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    clip: _Clip,
+    accelerator: Accelerator,
 ) -> int:
     """Load the checkpoint, if there is one, and return the number of steps done."""
     folder.mkdir(parents=True, exist_ok=True)
-    step = steps_done(folder)
-    if not step:
+    numbers = _state(folder)
+    if not numbers["step"]:
         return 0
+    clip.usual = numbers["usual"]
     path = folder / CHECKPOINT
     try:
         with safe_open(path, framework="pt", device=str(accelerator.device)) as file:
@@ -328,7 +319,7 @@ def _resume(
     own = optimizer.state_dict()
     own["state"] = state
     optimizer.load_state_dict(own)
-    return step
+    return int(numbers["step"])
 
 
 class _Log:

@@ -1,0 +1,94 @@
+"""Where and in which precision networks compute: learning, and looking only."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+
+from weakseg.types import ConfigError
+
+Precision = Literal["auto", "fp32", "bf16"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def device_for(device: torch.device | str) -> torch.device:
+    """The device of a name.
+
+    Args:
+        device: `auto` (CUDA, then MPS, then the CPU), or any device of torch.
+
+    Raises:
+        ConfigError: torch knows no such device, or this machine has none.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device(next((name for name, found in there.items() if found), "cpu"))
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"device: expected auto, cpu, cuda or mps, got {device!r}") from None
+    if not there.get(chosen.type, True):
+        raise ConfigError(f"device: this machine has no {chosen.type}; use auto or cpu")
+    return chosen
+
+
+def accelerator_for(device: Device, precision: Precision, accumulate: int = 1) -> Accelerator:
+    """The engine of training: where and in which precision a network learns.
+
+    Args:
+        device: `auto` takes CUDA, then MPS, then the CPU.
+        precision: `auto` takes bf16 on CUDA devices that have it, else fp32: CPUs are slow in the
+            gradients of depthwise convolutions in bf16.
+        accumulate: Pieces that a batch is computed in.
+
+    Raises:
+        ConfigError: This machine has no such device.
+    """
+    place = device_for(device)
+    bf16 = precision == "bf16" or (precision == "auto" and place.type == "cuda" and _quick(place))
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="bf16" if bf16 else "no",
+        gradient_accumulation_steps=accumulate,
+    )
+
+
+class Inference:
+    """Where and in which precision a network looks at images without learning.
+
+    Args:
+        device: `auto` takes CUDA, then MPS, then the CPU; or any device of torch.
+        precision: `fp32`, `bf16`, or `auto`: bf16 on CUDA devices and CPUs that have instructions
+            for it, else fp32.
+
+    Raises:
+        ConfigError: This machine has no such device.
+
+    Attributes:
+        device: Where to compute.
+        bf16: Whether `autocast` takes bf16 where it does little harm.
+
+    Example:
+        >>> inference = Inference("cpu", "fp32")
+        >>> with inference.autocast():
+        ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        torch.float32
+    """
+
+    def __init__(self, device: torch.device | str, precision: Precision) -> None:
+        self.device = device_for(device)
+        self.bf16 = precision == "bf16" or (precision == "auto" and _quick(self.device))
+
+    def autocast(self) -> torch.autocast:
+        """The context in which to call a network."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def _quick(device: torch.device) -> bool:
+    """Whether a device has instructions for bf16."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    kinds = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, kind, bool)() for kind in kinds)
