@@ -27,6 +27,6 @@ bench:
 	$(BIN)/python benchmarks/crf.py
 	$(BIN)/python benchmarks/walk.py
 	$(BIN)/python benchmarks/voc_animals.py --runs bench-runs
-	$(BIN)/python benchmarks/cams.py --run bench-runs/plain
+	$(BIN)/python benchmarks/cams.py --runs bench-runs
 	$(BIN)/python benchmarks/refinement.py --runs bench-runs
 	$(BIN)/python benchmarks/label.py

@@ -17,14 +17,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-RUNS = {
-    "plain": [
-        *("--set", "amr.compensation=false"),
-        *("--set", "spread.prototypes=false", "--set", "spread.spreading=false"),
-        *("--set", "refine.kind=none"),
-    ],
-    "amr": [],
-}
+RUNS = {"plain": ["--set", "amr.compensation=false"], "amr": []}
 STAGES = ("classify", "cams", "spread", "seeds", "relate", "walk", "masks", "evaluate")
 
 
@@ -66,7 +59,9 @@ def main():
         names = metrics["classes"]
         for kind in metrics["maps"]:
             best, blind = (metrics["maps"][kind][k] for k in ("oracle", "blind"))
-            label = "plain CAM" if name == "plain" else f"AMR, {kind}"
+            label = f"AMR, {kind}"
+            if name == "plain":
+                label = f"plain CAM, {kind}".replace(", spotlight", "")
             rows.append(
                 f"| {label} | {best['mean_iou']:.1%} @ {best['threshold']:.2f} | "
                 f"{blind['mean_iou']:.1%} @ {blind['threshold']:.2f} | "

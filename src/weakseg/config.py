@@ -135,7 +135,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "segment": {
             "fit": {"epochs": 5},
             "augment": {"crop": 256, "long_side": [200, 800]},
-            "long_side": 400,
+            "long_side": 416,
         },
         "predict": {"scales": [1.0]},
     },

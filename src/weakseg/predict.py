@@ -13,7 +13,7 @@ from torch.nn import functional
 from weakseg.data.ahead import Size, read_in_batches
 from weakseg.data.faults import FileError, listed
 from weakseg.data.given import GivenImage, listed_images
-from weakseg.ops.cam import LEAST_SIDE, working_size
+from weakseg.ops.cam import LEAST_SIDE, network_size
 from weakseg.ops.labels import best_labels
 from weakseg.ops.predict import multi_scale_probabilities
 from weakseg.ops.tiles import GRID, spans, tiled_scores
@@ -261,8 +261,9 @@ class Labeler:
 
     def _seen(self, full: Size) -> Size:
         """The size in which the network sees an image of this one."""
-        height, width = full if self.long_side is None else working_size(*full, self.long_side)
-        return max(LEAST_SIDE, height), max(LEAST_SIDE, width)
+        if self.long_side is None:
+            return max(LEAST_SIDE, full[0]), max(LEAST_SIDE, full[1])
+        return network_size(*full, self.long_side)
 
     def _most(self, seen: Size) -> int:
         """How many images of a size make a batch."""

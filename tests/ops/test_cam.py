@@ -1,5 +1,7 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
 
 from weakseg.ops.cam import (
@@ -7,6 +9,7 @@ from weakseg.ops.cam import (
     grid_size,
     label_map,
     multi_scale_cams,
+    network_size,
     normalized,
     upsampled,
     weighted_cam,
@@ -135,3 +138,15 @@ def test_no_tags_no_foreground():
     assert not label_map(
         torch.zeros(0, 3, 3), torch.zeros(0, dtype=torch.long), 0.3, (12, 12)
     ).any()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 9000), st.integers(1, 9000), st.integers(32, 2000))
+def test_a_network_sees_multiples_of_its_coarsest_cell(height, width, long_side):
+    rows, columns = network_size(height, width, long_side)
+    assert rows % 32 == columns % 32 == 0
+    assert min(rows, columns) >= 32
+    assert abs(max(rows, columns) - long_side) <= 16
+    scale = long_side / max(height, width)
+    for seen, side in ((rows, height), (columns, width)):
+        assert abs(seen - side * scale) <= 16 or seen == 32

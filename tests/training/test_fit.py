@@ -12,7 +12,13 @@ from weakseg.training.fit import CHECKPOINT, LOG, FitSettings, fit, schedule, st
 from weakseg.types import RunError
 
 SETTINGS = FitSettings(
-    epochs=3, batch_size=4, lr=0.1, warmup=0.2, workers=0, checkpoint_seconds=0.0
+    epochs=3,
+    batch_size=4,
+    lr=0.1,
+    warmup=0.2,
+    clip=1.0,
+    workers=0,
+    checkpoint_seconds=0.0,
 )
 
 
@@ -89,6 +95,34 @@ def test_resuming_gives_what_not_interrupting_gives(tmp_path, at):
         assert torch.equal(a, b)
     assert log_of(straight) == log_of(broken)
     assert [line["step"] for line in log_of(broken)] == list(range(1, 10))
+
+
+class Spiky(Steady):
+    """One batch has a gradient a thousand times as long as the others'."""
+
+    def forward(self, batch):
+        losses = super().forward(batch)
+        return {"loss": losses["loss"] * (1000 if self.calls == 6 else 1)}
+
+
+def test_a_rare_long_gradient_is_shortened(tmp_path):
+    settings = SETTINGS.model_copy(update={"lr": 0.01, "momentum": 0.0})
+    tasks = {}
+    for name, kind, clip in (("usual", Steady, 4), ("spiky", Spiky, 4), ("free", Spiky, 0)):
+        tasks[name] = kind()
+        train(tasks[name], tmp_path / name, settings.model_copy(update={"clip": clip}))
+    apart = {
+        name: float((tasks[name].layer.weight - tasks["usual"].layer.weight).norm())
+        for name in ("spiky", "free")
+    }
+    assert 0 < apart["spiky"] < 0.1 < 1 < apart["free"]
+
+
+def test_steps_of_usual_length_stay_as_they_are(tmp_path):
+    one, two = Steady(), Steady()
+    train(one, tmp_path / "one", SETTINGS.model_copy(update={"clip": 100.0}))
+    train(two, tmp_path / "two", SETTINGS.model_copy(update={"clip": 0.0}))
+    assert torch.equal(one.layer.weight, two.layer.weight)
 
 
 def test_a_finished_training_does_nothing_more(tmp_path):

@@ -18,7 +18,7 @@ from weakseg import __version__
 from weakseg.data.demo import draw_demo
 from weakseg.data.given import GivenImage, given_pixels, given_size
 from weakseg.models.segmenter import Segmenter
-from weakseg.ops.cam import LEAST_SIDE, working_size
+from weakseg.ops.cam import LEAST_SIDE, network_size
 from weakseg.predict import model_folder
 from weakseg.rundir import RunDir
 from weakseg.stagedir import write_atomic
@@ -120,9 +120,7 @@ def _batches(run: RunDir, long_side: int) -> list[Tensor]:
             break
     drawn = (draw_demo(index, seed=0).image for index in range(3))
     images += islice(drawn, 3 - len(images))
-    height, width = (
-        max(LEAST_SIDE, side) for side in working_size(*given_size(images[0]), long_side)
-    )
+    height, width = network_size(*given_size(images[0]), long_side)
     other = (max(LEAST_SIDE, 3 * height // 4 + 1), max(LEAST_SIDE, 3 * width // 4 - 1))
     return [
         torch.stack([given_pixels(image, size) for image in some]) / 255

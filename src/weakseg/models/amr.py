@@ -257,7 +257,10 @@ class AMR(nn.Module):
             Logits [B,K] and maps [B,K,h,w] of each branch; h is H / output stride, rounded up,
             or down by networks that cut their input into patches (ConvNeXt).
         """
-        shared = self.encode(images)
+        return self.branches(self.encode(images))
+
+    def branches(self, shared: Tensor) -> AMROutput:
+        """Scores and maps of both branches from the shared features [B,C,h,w]."""
         compensation = self.compensation(shared) if self.compensation is not None else None
         return AMROutput(self.spotlight(shared), compensation)
 

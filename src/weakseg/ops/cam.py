@@ -15,6 +15,9 @@ STRIDE = 4
 LEAST_SIDE = 32
 """Least side of what a network sees, in pixels: one cell of the coarsest grid."""
 
+_CELL = 32
+"""Sides that a network sees are multiples of this, in pixels, see `network_size`."""
+
 _FORWARD_PIXELS = 1_000_000
 """Most pixels that go through the network at once; a larger image goes alone."""
 
@@ -25,8 +28,8 @@ class CamSettings(BaseModel):
     """How class activation maps are computed.
 
     Attributes:
-        long_side: Images are resized to this long side before all else, so that the network sees
-            objects of the sizes that it was trained on, whatever the camera.
+        long_side: Images are resized to about this long side before all else (`network_size`), so
+            that the network sees objects of the sizes that it was trained on, whatever the camera.
         scales: Multiples of that size at which the network looks.
         mirror: Whether it looks at the mirror image, too.
         xi: Weight ξ of the spotlight's map in the weighted map.
@@ -35,7 +38,7 @@ class CamSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    long_side: int = Field(500, ge=32, description="long side to which images are resized (pixels)")
+    long_side: int = Field(512, ge=32, description="long side to which images are resized (pixels)")
     scales: tuple[float, ...] = Field((0.5, 1.0, 1.5), min_length=1, description="multiples of it")
     mirror: bool = Field(True, description="look at the mirror image, too")
     xi: float = Field(0.5, ge=0, le=1, description="weight of the spotlight in the weighted map")
@@ -46,6 +49,18 @@ def working_size(height: int, width: int, long_side: int) -> tuple[int, int]:
     """Height and width of an image resized to this long side; no side is under 8 pixels."""
     scale = long_side / max(height, width)
     return max(8, round(height * scale)), max(8, round(width * scale))
+
+
+def network_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Height and width in which a network sees an image: about this long side, multiples of 32.
+
+    So cells of the coarsest grid cover the image to its edges, also at half the size, and maps
+    are enlarged without a shift. And images of many a camera fall into few sizes: networks compute
+    them in full batches, without preparing anew for each size. The aspect changes by a few percent.
+    """
+    scale = long_side / max(height, width)
+    rows, columns = (max(1, round(side * scale / _CELL)) for side in (height, width))
+    return rows * _CELL, columns * _CELL
 
 
 def grid_size(height: int, width: int) -> tuple[int, int]:

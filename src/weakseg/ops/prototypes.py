@@ -30,7 +30,7 @@ class PrototypeSettings(BaseModel):
 
     clusters: int = Field(12, ge=1, description="clusters a class")
     foreground: float = Field(0.1, ge=0, lt=1, description="least map value where features count")
-    images: int = Field(200, ge=1, description="most images a class to gather features from")
+    images: int = Field(100, ge=1, description="most images a class to gather features from")
     vectors: int = Field(8192, ge=16, description="most features a class")
     sure: float = Field(0.9, gt=0, le=1, description="least probability of a class's prototypes")
     unsure: float = Field(0.5, ge=0, lt=1, description="greatest probability of its context")

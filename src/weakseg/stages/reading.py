@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from weakseg.data.datasets import BatchesOfOneSize, WholeImages
 from weakseg.data.images import image_size
-from weakseg.ops.cam import working_size
+from weakseg.ops.cam import network_size
 from weakseg.training.fit import FitSettings
 from weakseg.training.memory import release_memory
 from weakseg.types import Sample
@@ -34,14 +34,14 @@ def image_batches(
     Args:
         samples: The images.
         settings: How many processes read.
-        long_side: To which images are resized, in pixels.
+        long_side: To which images are resized, about, in pixels; see `network_size`.
         most: Most images of a batch.
         pixels: Most pixels of a batch; a larger image goes alone.
 
     Yields:
         Some samples and their images uint8 [B,3,H,W].
     """
-    sizes = [working_size(*image_size(sample.image), long_side) for sample in samples]
+    sizes = [network_size(*image_size(sample.image), long_side) for sample in samples]
     batches = BatchesOfOneSize(sizes, most, pixels)
     workers = reading_workers(settings)
     loader = DataLoader(

@@ -14,7 +14,6 @@ from weakseg.models.amr import AMR
 from weakseg.ops.cam import grid_size, normalized, resized_images, upsampled
 from weakseg.ops.prototypes import (
     Prototypes,
-    PrototypeSettings,
     gathered,
     kmeans,
     prototype_map,
@@ -45,13 +44,13 @@ def spread(context: StageContext) -> Mapping[str, object]:
     network = network.to(memory_format=torch.channels_last)
     prototypes: dict[str, dict[int, Prototypes]] = {}
     if settings.prototypes:
-        prototypes = _prototypes(context, network)
+        prototypes = _prototypes(context, network, inference)
     pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
     with context.track("spread", len(catalog), done=len(catalog) - len(pending)) as advance:
         for samples, images in map_batches(context, pending, _MAX_PIXELS):
             pixels = images.to(inference.device, memory_format=torch.channels_last).float() / 255
-            with inference.autocast(), torch.no_grad():
-                last = _last_features(network, pixels) if settings.prototypes else {}
+            with torch.no_grad():
+                last = _last_features(network, pixels, inference) if settings.prototypes else {}
                 details = [
                     network.details(resized_images(pixels, scale)) for scale in settings.scales
                 ]
@@ -95,16 +94,19 @@ def spread(context: StageContext) -> Mapping[str, object]:
     }
 
 
-def _last_features(network: AMR, pixels: Tensor) -> dict[str, Tensor]:
+def _last_features(network: AMR, pixels: Tensor, inference: Inference) -> dict[str, Tensor]:
     """The last features [B,C,h,w] of each branch."""
     shared = network.encode(pixels)
-    found = {"spotlight": network.spotlight.features(shared)}
-    if network.compensation is not None:
-        found["compensation"] = network.compensation.features(shared)
+    with inference.autocast():
+        found = {"spotlight": network.spotlight.features(shared)}
+        if network.compensation is not None:
+            found["compensation"] = network.compensation.features(shared)
     return found
 
 
-def _prototypes(context: StageContext, network: AMR) -> dict[str, dict[int, Prototypes]]:
+def _prototypes(
+    context: StageContext, network: AMR, inference: Inference
+) -> dict[str, dict[int, Prototypes]]:
     """The prototypes of each branch and class, from the folder if they are there already."""
     settings = context.config.prototypes
     heads = {"spotlight": network.spotlight.head}
@@ -112,7 +114,7 @@ def _prototypes(context: StageContext, network: AMR) -> dict[str, dict[int, Prot
         heads["compensation"] = network.compensation.head
     path = context.dir.file(_CENTRES)
     if not path.is_file():
-        centres = _centres(context, network, list(heads), settings)
+        centres = _centres(context, network, inference, list(heads))
         context.dir.write_bytes(_CENTRES, save(centres))
     device = heads["spotlight"].weight.device
     found: dict[str, dict[int, Prototypes]] = {branch: {} for branch in heads}
@@ -140,10 +142,10 @@ def _chosen(catalog: Catalog, most: int) -> dict[str, list[int]]:
 
 
 def _centres(
-    context: StageContext, network: AMR, branches: list[str], settings: PrototypeSettings
+    context: StageContext, network: AMR, inference: Inference, branches: list[str]
 ) -> dict[str, Tensor]:
     """Centres of the features of each class, `branch.class`, from a bounded choice of images."""
-    catalog = context.catalog
+    catalog, settings = context.catalog, context.config.prototypes
     chosen = _chosen(catalog, settings.images)
     images_of = Counter(index for classes in chosen.values() for index in classes)
     samples = [s for s in catalog if s.id in chosen]
@@ -155,7 +157,7 @@ def _centres(
         for batch, images in map_batches(context, samples, _MAX_PIXELS):
             pixels = images.to(network.mean.device, memory_format=torch.channels_last)
             with torch.no_grad():
-                last = _last_features(network, pixels.float() / 255)
+                last = _last_features(network, pixels.float() / 255, inference)
             for place, sample in enumerate(batch):
                 kept = load_maps(context.run.path, sample.id)
                 for position, index in enumerate(kept["classes"].tolist()):

@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+from weakseg.training import device
+from weakseg.training.device import Inference, accelerator_for, device_for
+from weakseg.types import ConfigError
+
+
+def test_unknown_and_missing_devices_are_refused():
+    with pytest.raises(ConfigError, match="expected auto, cpu, cuda or mps, got 'abacus'"):
+        device_for("abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="this machine has no cuda"):
+            Inference("cuda", "auto")
+
+
+@pytest.mark.parametrize(
+    ("precision", "quick", "kind"),
+    [
+        ("auto", True, torch.bfloat16),
+        ("auto", False, torch.float32),
+        ("fp32", True, torch.float32),
+        ("bf16", False, torch.bfloat16),
+    ],
+)
+def test_inference_takes_bf16_where_the_cpu_has_it(monkeypatch, precision, quick, kind):
+    monkeypatch.setattr(device, "_quick", lambda _: quick)
+    a = torch.ones(4, 4)
+    with Inference("cpu", precision).autocast():
+        assert (a @ a).dtype == kind
+    assert (a @ a).dtype == torch.float32
+
+
+def test_a_cpu_learns_in_float32_by_itself(monkeypatch):
+    monkeypatch.setattr(device, "_quick", lambda _: True)
+    assert accelerator_for("cpu", "auto").mixed_precision == "no"
