@@ -133,7 +133,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "relate": {"augment": {"crop": 256, "long_side": [256, 448]}},
         "refine": {"kind": "irn"},
         "segment": {
-            "fit": {"epochs": 5},
+            "fit": {"epochs": 5, "accumulate": 2},
             "augment": {"crop": 256, "long_side": [200, 800]},
             "long_side": 416,
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 import time
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from weakseg.rundir import VALIDATION, RunDir, StageContext, first_process
 from weakseg.stagedir import StageDir, fingerprint_hash
+from weakseg.training.memory import release_memory
 from weakseg.types import Catalog, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -285,6 +287,8 @@ def run_pipeline(
             else:
                 context = StageContext(config, catalog, run, folder, console, second)
                 folder.finish(stage.load()(context))
+                gc.collect()
+                release_memory()
                 _say(console, f"{stage.name}: done in {folder.record['seconds']:.1f} s")
             seconds = float(folder.record["seconds"])
             summaries.append(StageSummary(stage.name, already, seconds, folder.summary))

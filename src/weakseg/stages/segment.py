@@ -129,7 +129,8 @@ def _train(context: StageContext, lesson: Lesson, folder: Path, label: str) -> S
     balance = settings.task.balance
     task = MaskTask(model, settings.task, balancing_weights(counts, balance) if balance else None)
     piece = settings.fit.batch_size // settings.fit.accumulate
-    epochs = -(-lesson.steps * settings.fit.accumulate // -(-len(lesson.samples) // piece))
+    pieces = -(-len(lesson.samples) // piece)
+    epochs = max(1, round(lesson.steps * settings.fit.accumulate / pieces))
     views = MaskedViews(lesson.samples, lesson.masks, settings.augment, config.seed)
     learn(context, label, task, views, settings.fit, folder=folder, epochs=epochs)
     return task.trained

@@ -13,8 +13,8 @@ _TRIM_DEFAULT, _MMAP_MAX_DEFAULT = 128 * 1024, 65536
 def release_memory() -> None:
     """Give freed memory back to the system, where the C library is glibc.
 
-    Between batches of images of ever other sizes: what is freed in pieces is of little use for the
-    next, so that the process would grow from batch to batch.
+    Between batches of images of ever other sizes, and between stages: what is freed in pieces is of
+    little use for the next, so that the process would grow from batch to batch.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):
