@@ -77,11 +77,11 @@ def main():
             for stage in STAGES
             if (out / stage / "done.json").is_file()
         }
-        memory = re.search(r"peak memory (.*)", log)
+        memory = max(re.findall(r"peak memory (.*)", log), default="–")
         costs.append(
             f"| {name} | "
             + " | ".join(f"{seconds[s] / 60:.1f}" if s in seconds else "" for s in STAGES)
-            + f" | {sum(seconds.values()) / 60:.1f} | {memory.group(1) if memory else '–'} |"
+            + f" | {sum(seconds.values()) / 60:.1f} | {memory} |"
         )
         thresholds[name] = extra
     flags = ", ".join(f"{name}: `{' '.join(extra)}`" for name, extra in thresholds.items() if extra)
