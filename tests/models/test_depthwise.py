@@ -64,3 +64,19 @@ def test_only_the_gradients_asked_for():
     depthwise_conv2d(x, weight, None, (2, 2), 1).sum().backward()
     assert weight.grad is not None
     assert x.grad is None
+
+
+def test_gradients_in_bf16_are_near_those_in_float32():
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 4, 9, 11), torch.randn(4, 1, 5, 5), torch.randn(4)]
+    gradients = []
+    for enabled in (False, True):
+        own = [x.clone().requires_grad_() for x in inputs]
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y = depthwise_conv2d(*own, (4, 4), 2)
+        assert y.dtype == (torch.bfloat16 if enabled else torch.float32)
+        y.float().square().sum().backward()
+        gradients.append([x.grad for x in own])
+    for a, b in zip(*gradients, strict=True):
+        assert a.dtype == torch.float32
+        assert float((a - b).norm() / a.norm()) < 0.02

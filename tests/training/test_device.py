@@ -34,3 +34,8 @@ def test_inference_takes_bf16_where_the_cpu_has_it(monkeypatch, precision, quick
 def test_a_cpu_learns_in_float32_by_itself(monkeypatch):
     monkeypatch.setattr(device, "_quick", lambda _: True)
     assert accelerator_for("cpu", "auto").mixed_precision == "no"
+
+
+def test_trainings_of_one_process_may_differ_in_precision():
+    kinds = [accelerator_for("cpu", precision).mixed_precision for precision in ("bf16", "fp32")]
+    assert kinds == ["bf16", "no"]

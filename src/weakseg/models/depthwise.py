@@ -39,6 +39,9 @@ def depthwise_conv2d(
     slow = dilation > 1 or weight.shape[3] > _COLUMNS
     handled = min(rest) >= 0 and not any(size % dilation for size in (*padding, *rest))
     if slow and handled and x.device.type == "cpu" and torch.is_grad_enabled():
+        if torch.is_autocast_enabled("cpu"):  # it does not look into functions with own gradients
+            kind = torch.get_autocast_dtype("cpu")
+            x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
         y: Tensor = _Depthwise.apply(x, weight, bias, padding, dilation)
         return y
     return functional.conv2d(x, weight, bias, 1, padding, dilation, x.shape[1])

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from weakseg.types import ConfigError
 
@@ -39,8 +40,7 @@ def accelerator_for(device: Device, precision: Precision, accumulate: int = 1) -
 
     Args:
         device: `auto` takes CUDA, then MPS, then the CPU.
-        precision: `auto` takes bf16 on CUDA devices that have it, else fp32: CPUs are slow in the
-            gradients of depthwise convolutions in bf16.
+        precision: `auto` takes bf16 on CUDA devices that have it, else fp32.
         accumulate: Pieces that a batch is computed in.
 
     Raises:
@@ -48,6 +48,8 @@ def accelerator_for(device: Device, precision: Precision, accumulate: int = 1) -
     """
     place = device_for(device)
     bf16 = precision == "bf16" or (precision == "auto" and place.type == "cuda" and _quick(place))
+    # What accelerate keeps of an earlier training in this process would refuse another precision.
+    AcceleratorState._reset_state()
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision="bf16" if bf16 else "no",
