@@ -33,7 +33,7 @@ from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory, release_memory
 
 ROOT = Path(__file__).parents[1]
-COUNT = 64
+COUNT = 32
 
 
 def ours(model, samples, settings, precision):
