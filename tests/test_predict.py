@@ -71,14 +71,14 @@ def test_any_form_gives_the_mask_of_its_size(colours, tmp_path):
 
 
 def test_images_are_seen_in_the_models_size(colours):
-    pixels, expected = picture(480, 640)
+    pixels, expected = picture(320, 640)
     mask = Labeler(colours, "cpu").label(pixels)[0]
-    assert colours.seen == [(1, 3, 48, 64)]
-    assert mask.shape == (480, 640)
+    assert colours.seen == [(1, 3, 32, 64)]
+    assert mask.shape == (320, 640)
     assert (mask == expected).float().mean() > 0.9
     small = Labeler(colours, "cpu", long_side=32).label(pixels)[0]
     assert colours.seen[1:] == [(1, 3, 32, 32)]  # no side below one cell
-    assert small.shape == (480, 640)
+    assert small.shape == (320, 640)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (300, 7), (33, 31), (64, 65)])
@@ -115,7 +115,7 @@ def test_tiles_show_no_seams(size):
 
 
 def test_batches_of_equal_size_and_mates_change_nothing():
-    images = [picture(48, 64, seed)[0] for seed in range(5)] + [picture(64, 48)[0]]
+    images = [picture(48, 64, seed)[0] for seed in range(5)] + [picture(64, 32)[0]]
     torch.manual_seed(0)
     network = Around()
     together = Labeler(network, "cpu", batch_size=4).label(images)
@@ -156,7 +156,7 @@ def test_scales_and_mirror_are_averaged():
         views = [seen(s, mirror=m) for s in ((40, 64), (60, 96)) for m in (False, True)]
         expected = torch.stack(views).mean(dim=0)
         single = network(image)
-    labeler = Labeler(network, "cpu", scales=(1.0, 1.5), mirror=True)
+    labeler = Labeler(network, "cpu", "fp32", scales=(1.0, 1.5), mirror=True)
     torch.testing.assert_close(labeler.scores(image), expected)
     torch.testing.assert_close(Labeler(network, "cpu").scores(image), single)
 

@@ -132,7 +132,7 @@ def run(
     from weakseg.apps.trackers import check_tracker, followed
     from weakseg.config import RunConfig, load_config
     from weakseg.pipeline import Validation, run_pipeline, stages_until
-    from weakseg.rundir import VALIDATION, RunDir
+    from weakseg.rundir import VALIDATION, RunDir, first_process
 
     if isinstance(config, RunConfig):
         if overrides:
@@ -145,7 +145,7 @@ def run(
         check_tracker(log)
     folder = RunDir(out)
     folder.check()
-    console = console or Console()
+    console = (console or Console()) if first_process() else Console(quiet=True)
     catalog, skipped, checked = _checked(
         source, folder, kind=kind, split=split, skip_bad=skip_bad, console=console
     )
@@ -181,6 +181,8 @@ def run(
             checked=checked,
             validation=validation,
         )
+    if not first_process():
+        return summary
     if any(not stage.skipped for stage in summary.stages) or not _report_of(summary.run).exists():
         _try_report(summary, console)
     return summary

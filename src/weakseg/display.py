@@ -111,6 +111,8 @@ def _below(source: str, fault: Fault) -> str:
 
 def show_summary(summary: PipelineSummary, console: Console) -> None:
     """Prints where the results are, how long they took, and scores not shown yet."""
+    if not summary.stages:  # of a process that only assists another
+        return
     if any(stage.name == "evaluate" and stage.skipped for stage in summary.stages):
         _show_scores(summary.metrics, console)
     times = ", ".join(f"{stage.name} {stage.seconds:.0f} s" for stage in summary.stages)

@@ -39,6 +39,11 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def process_count() -> int:
+    """How many processes of a launcher work on the run; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 class RunDir:
     """A run's folder.
 

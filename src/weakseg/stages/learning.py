@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from weakseg.data.datasets import ShuffledBatches
-from weakseg.rundir import StageContext, first_process
+from weakseg.rundir import StageContext, first_process, process_count
 from weakseg.stages.reading import reading_workers
 from weakseg.training.fit import CHECKPOINT, FitSettings, FitSummary, fit, steps_done
-from weakseg.types import RunError
+from weakseg.types import ConfigError, RunError
 
 STATE = "state.safetensors"
 
@@ -41,11 +41,21 @@ def learn(
         settings: How to train.
         folder: Where checkpoint and log are kept; None: the stage's own.
         epochs: Passes over the views; None: as set.
+
+    Raises:
+        ConfigError: A batch cannot be divided among the processes of the launcher.
     """
     config, folder = context.config, folder or context.dir.path
+    pieces = settings.accumulate * process_count()
+    if settings.batch_size % pieces:
+        raise ConfigError(
+            f"{label}: a batch of {settings.batch_size} images cannot be cut into {pieces} equal "
+            f"pieces, {settings.accumulate} for each of {process_count()} processes; set this "
+            "stage's batch_size to a multiple"
+        )
     batches = ShuffledBatches(
         len(views),  # type: ignore[arg-type]
-        settings.batch_size // settings.accumulate,
+        settings.batch_size // pieces,
         settings.epochs if epochs is None else epochs,
         config.seed,
     )
@@ -56,7 +66,7 @@ def learn(
         num_workers=workers,
         prefetch_factor=4 if workers else None,
     )
-    steps = len(batches) // settings.accumulate
+    steps = len(batches) // pieces
     with context.track(label, steps, done=steps_done(folder), unit="steps") as advance:
         return fit(
             task,
