@@ -158,7 +158,7 @@ def test_scales_and_mirror_are_averaged():
         single = network(image)
     labeler = Labeler(network, "cpu", "fp32", scales=(1.0, 1.5), mirror=True)
     torch.testing.assert_close(labeler.scores(image), expected)
-    torch.testing.assert_close(Labeler(network, "cpu").scores(image), single)
+    torch.testing.assert_close(Labeler(network, "cpu", "fp32").scores(image), single)
 
 
 def test_bf16_is_as_good(colours):
