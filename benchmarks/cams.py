@@ -33,7 +33,7 @@ from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory, release_memory
 
 ROOT = Path(__file__).parents[1]
-COUNT, MANY, ROUNDS = 32, 192, 2
+COUNT, MANY, ROUNDS = 32, 128, 2
 """Images of the usual loop; of weakseg's, whose batches want as many as there are of a size; rounds."""
 
 
