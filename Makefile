@@ -30,3 +30,4 @@ bench:
 	$(BIN)/python benchmarks/cams.py --runs bench-runs
 	$(BIN)/python benchmarks/refinement.py --runs bench-runs
 	$(BIN)/python benchmarks/label.py
+	$(BIN)/python benchmarks/segmentation.py --runs bench-runs

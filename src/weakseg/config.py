@@ -51,7 +51,7 @@ class RunConfig(BaseModel):
         "auto", description="where to compute; auto: cuda, else mps, else cpu"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="of the networks; auto: bf16 where the device is fast in it"
+        "auto", description="auto: bf16 where the device has it; training on CPUs: fp32"
     )
     backbone: BackboneSettings = Field(
         default_factory=BackboneSettings, description="the pretrained network"

@@ -71,14 +71,14 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "cams",
-        version=1,
+        version=2,
         needs=("classify",),
         reads=("cams",),
         function="weakseg.stages.cams:cams",
     ),
     Stage(
         "spread",
-        version=1,
+        version=2,
         needs=("cams",),
         reads=("spread", "prototypes"),
         function="weakseg.stages.spread:spread",
@@ -103,7 +103,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "walk",
-        version=1,
+        version=2,
         needs=("cams", "spread", "relate"),
         reads=("walk", "refine.maps"),
         function="weakseg.stages.walk:walk",
@@ -126,7 +126,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "segment",
-        version=1,
+        version=2,
         needs=("classify", "masks"),
         reads=("backbone", "segment"),
         function="weakseg.stages.segment:segment",
@@ -135,7 +135,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "validate",
-        version=1,
+        version=2,
         needs=("segment",),
         reads=("predict", "evaluate"),
         function="weakseg.stages.validate:validate",
