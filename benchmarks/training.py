@@ -21,6 +21,7 @@ from weakseg.config import load_config
 from weakseg.data.datasets import ShuffledBatches, TaggedViews
 from weakseg.data.source import open_catalog
 from weakseg.models.amr import AMR, AMRSettings
+from weakseg.training.device import Inference
 from weakseg.training.fit import fit
 from weakseg.training.memory import kept_memory
 from weakseg.training.tasks import TagTask
@@ -33,8 +34,9 @@ LOOP_STEPS = 24
 """Steps of a round of the loop, which includes the start of the reading process."""
 
 
-def stepper(config, classes, compensation):
+def stepper(config, classes, compensation, precision):
     """A function that does one step on random tensors."""
+    engine = Inference("cpu", precision)  # casts as accelerate does in training
     torch.manual_seed(0)
     model = AMR(classes, config.backbone, AMRSettings(compensation=compensation))
     task = TagTask(model, config.task).train().to(memory_format=torch.channels_last)
@@ -47,7 +49,9 @@ def stepper(config, classes, compensation):
     def step():
         start = time.perf_counter()
         optimizer.zero_grad()
-        task((images, tags))["loss"].backward()
+        with engine.autocast():
+            loss = task((images, tags))["loss"]
+        loss.backward()
         optimizer.step()
         return time.perf_counter() - start
 
@@ -86,34 +90,41 @@ def main():
     config = load_config("fast")
     catalog = open_catalog(arguments.data, split="train_aug")
     classes = len(catalog.classes)
-    steps = {True: stepper(config, classes, True), False: stepper(config, classes, False)}
-    times: dict[bool, list[float]] = {True: [], False: []}
+    own = "bf16" if Inference("cpu", "auto").bf16 else "fp32"
+    kinds = [(precision, amr) for precision in {own: 0, "fp32": 0} for amr in (False, True)]
+    steps = {kind: stepper(config, classes, kind[1], kind[0]) for kind in kinds}
+    times: dict[tuple[str, bool], list[float]] = {kind: [] for kind in kinds}
     with kept_memory():  # as in a training
         for turn in range(STEPS + 2):
             for kind, step in steps.items():
                 seconds = step()
                 if turn >= 2:
                     times[kind].append(seconds)
-    amr, plain = (statistics.median(times[kind]) for kind in (True, False))
     rounds = []
     for _ in range(3):
-        bare = bare_steps(steps[True])
+        bare = bare_steps(steps[own, True])
         loop = loop_speed(config, catalog)
-        bare += bare_steps(steps[True])
+        bare += bare_steps(steps[own, True])
         rounds.append((config.fit.batch_size / statistics.mean(bare), loop))
     bare_speed, loop = sorted(rounds, key=lambda r: r[1] / r[0])[1]
     batch, crop = config.fit.batch_size, config.augment.crop
+    table = []
+    for precision, amr in kinds:
+        seconds, plain = (statistics.median(times[precision, kind]) for kind in (amr, False))
+        name = "AMR, both branches" if amr else "plain CAM network"
+        kind = f"{precision}, the default here" if precision == own else precision
+        table.append(
+            f"| {name}, {kind} | {seconds:.3f} | {batch / seconds:.1f} | {seconds / plain:.2f} |"
+        )
     lines = [
         "# Cost of training",
         "",
         f"`python benchmarks/training.py`: {config.backbone.name}, preset fast (batch {batch}, crop "
-        f"{crop}), {torch.get_num_threads()} threads, float32. Median of {STEPS} steps, the two "
-        "networks in turns.",
+        f"{crop}), {torch.get_num_threads()} threads. Median of {STEPS} steps, all networks in turns.",
         "",
         "| a step | seconds | images/s | against plain |",
         "| --- | --- | --- | --- |",
-        f"| plain CAM network | {plain:.3f} | {batch / plain:.1f} | 1.00 |",
-        f"| AMR, both branches | {amr:.3f} | {batch / amr:.1f} | {amr / plain:.2f} |",
+        *table,
         "",
         f"The loop on photographs, decoding and augmentation by one other process, against bare "
         f"forward + backward + update on random tensors, in turns, median of 3 rounds of {LOOP_STEPS} "
@@ -121,8 +132,8 @@ def main():
         "",
         "| AMR | images/s |",
         "| --- | --- |",
-        f"| bare | {bare_speed:.1f} |",
-        f"| training loop | {loop:.1f} ({loop / bare_speed:.0%}) |",
+        f"| bare, {own} | {bare_speed:.1f} |",
+        f"| training loop, {own} | {loop:.1f} ({loop / bare_speed:.0%}) |",
         "",
     ]
     text = "\n".join(lines)

@@ -51,7 +51,7 @@ class RunConfig(BaseModel):
         "auto", description="where to compute; auto: cuda, else mps, else cpu"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where the device has it; training on CPUs: fp32"
+        "auto", description="auto: bf16 where the device has instructions for it, else fp32"
     )
     backbone: BackboneSettings = Field(
         default_factory=BackboneSettings, description="the pretrained network"

@@ -65,9 +65,20 @@ def test_stages_widths_strides_and_outputs(name):
     assert torch.isfinite(output.compensation.cams).all()
 
 
-@pytest.mark.parametrize(
-    "name", ["tf_efficientnet_lite0", "resnet18", "densenet121", "resnetv2_50"]
-)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_both_branches_learn_in_bf16(name):
+    model = AMR(3, BackboneSettings(name=name, weights="none"), AMRSettings()).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(torch.rand(2, 3, 64, 64))
+    assert output.spotlight.logits.dtype == torch.float32
+    (output.spotlight.logits.square() + output.compensation.logits.square()).sum().backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("name", PARTS)
 def test_parts_give_what_the_whole_network_gives(name, tmp_path):
     whole = timm.create_model(name, pretrained=False).eval()
     with torch.no_grad():

@@ -25,10 +25,13 @@ def test_logits_have_the_size_of_the_image(decoder):
             assert torch.isfinite(logits).all()
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bf16"])
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_gradients_reach_every_parameter_that_learns(decoder):
+def test_gradients_reach_every_parameter_that_learns(decoder, half):
     model = segmenter(decoder, dropout=0.0).train()
-    model(torch.rand(2, 3, 64, 64)).square().sum().backward()
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        logits = model(torch.rand(2, 3, 64, 64))
+    logits.square().sum().backward()
     # A bias that only shifts what a norm takes away again has none.
     without = [
         name

@@ -23,17 +23,14 @@ def test_unknown_and_missing_devices_are_refused():
         ("bf16", False, torch.bfloat16),
     ],
 )
-def test_inference_takes_bf16_where_the_cpu_has_it(monkeypatch, precision, quick, kind):
-    monkeypatch.setattr(device, "_quick", lambda _: quick)
+def test_bf16_is_taken_where_the_cpu_has_it(monkeypatch, precision, quick, kind):
+    monkeypatch.setattr(device, "_has_bf16", lambda _: quick)
     a = torch.ones(4, 4)
     with Inference("cpu", precision).autocast():
         assert (a @ a).dtype == kind
     assert (a @ a).dtype == torch.float32
-
-
-def test_a_cpu_learns_in_float32_by_itself(monkeypatch):
-    monkeypatch.setattr(device, "_quick", lambda _: True)
-    assert accelerator_for("cpu", "auto").mixed_precision == "no"
+    learning = "bf16" if kind == torch.bfloat16 else "no"
+    assert accelerator_for("cpu", precision).mixed_precision == learning
 
 
 def test_trainings_of_one_process_may_differ_in_precision():

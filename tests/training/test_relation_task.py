@@ -43,6 +43,21 @@ def test_heads_learn_and_features_stay(task):
     assert {id(p) for p in parameters} == {id(p) for p in task.net.parameters()}
 
 
+def test_bf16_learns_nearly_the_same(task):
+    task.train()
+    found = {}
+    for half in (False, True):
+        task.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            torch.manual_seed(1)
+            loss = task(batch())["loss"]
+        loss.backward()
+        assert loss.dtype == torch.float32
+        found[half] = float(loss.detach())
+        assert all(p.grad.isfinite().all() for p in task.net.parameters())
+    assert found[True] == pytest.approx(found[False], rel=0.05)
+
+
 def test_a_displacement_head_is_logged_and_learns_ten_times_faster(task):
     has_head = task.net.displacement_head is not None
     assert ("displacement" in task(batch())) == has_head

@@ -45,7 +45,10 @@ def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     if x.shape[-2:] == size:
         return x
     shrinks = x.shape[-2] > size[0] or x.shape[-1] > size[1]
-    return interpolate(x, size, mode="bilinear", align_corners=False, antialias=shrinks)
+    kind = x.dtype
+    if shrinks:  # on a CPU torch blurs no bf16
+        x = x.float()
+    return interpolate(x, size, mode="bilinear", align_corners=False, antialias=shrinks).to(kind)
 
 
 class Projection(nn.Sequential):

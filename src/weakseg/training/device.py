@@ -40,14 +40,14 @@ def accelerator_for(device: Device, precision: Precision, accumulate: int = 1) -
 
     Args:
         device: `auto` takes CUDA, then MPS, then the CPU.
-        precision: `auto` takes bf16 on CUDA devices that have it, else fp32.
+        precision: `fp32`, `bf16`, or `auto`: bf16 where the device has instructions for it, else fp32.
         accumulate: Pieces that a batch is computed in.
 
     Raises:
         ConfigError: This machine has no such device.
     """
     place = device_for(device)
-    bf16 = precision == "bf16" or (precision == "auto" and place.type == "cuda" and _quick(place))
+    bf16 = _takes_bf16(place, precision)
     # What accelerate keeps of an earlier training in this process would refuse another precision.
     AcceleratorState._reset_state()
     return Accelerator(
@@ -62,8 +62,8 @@ class Inference:
 
     Args:
         device: `auto` takes CUDA, then MPS, then the CPU; or any device of torch.
-        precision: `fp32`, `bf16`, or `auto`: bf16 on CUDA devices and CPUs that have instructions
-            for it, else fp32.
+        precision: `fp32`, `bf16`, or `auto`: bf16 where the device has instructions for it, else
+            fp32.
 
     Raises:
         ConfigError: This machine has no such device.
@@ -81,15 +81,19 @@ class Inference:
 
     def __init__(self, device: torch.device | str, precision: Precision) -> None:
         self.device = device_for(device)
-        self.bf16 = precision == "bf16" or (precision == "auto" and _quick(self.device))
+        self.bf16 = _takes_bf16(self.device, precision)
 
     def autocast(self) -> torch.autocast:
         """The context in which to call a network."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
 
-def _quick(device: torch.device) -> bool:
-    """Whether a device has instructions for bf16."""
+def _takes_bf16(device: torch.device, precision: Precision) -> bool:
+    return precision == "bf16" or (precision == "auto" and _has_bf16(device))
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether a device, a CUDA device or a CPU, has instructions for bf16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     kinds = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

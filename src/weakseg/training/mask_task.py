@@ -140,9 +140,10 @@ class MaskTask(nn.Module):
         images, labels = batch
         logits = self.model(images)
         settings = self.settings
-        loss = mask_loss(
-            logits, labels, weights=self.weights, blur=settings.blur, doubt=settings.doubt
-        )
+        with torch.autocast(logits.device.type, enabled=False):  # the loss in float32
+            loss = mask_loss(
+                logits, labels, weights=self.weights, blur=settings.blur, doubt=settings.doubt
+            )
         known = labels != IGNORE
         agreeing = (logits.detach().argmax(dim=1) == labels) & known
         return {"loss": loss, "agreement": agreeing.sum() / known.sum().clamp_min(1)}

@@ -187,7 +187,13 @@ class RelationTask(nn.Module):
         """
         images, seeds = batch
         logits, displacement = self.net(self.features.pyramid(images))
-        boundary = logits.float().sigmoid()
+        with torch.autocast(logits.device.type, enabled=False):  # the loss in float32
+            return self._losses(logits.float(), displacement, seeds)
+
+    def _losses(
+        self, logits: Tensor, displacement: Tensor | None, seeds: Tensor
+    ) -> dict[str, Tensor]:
+        boundary = logits.sigmoid()
         on_grid = functional.interpolate(
             seeds[:, None].float(), size=boundary.shape[-2:], mode="nearest-exact"
         )[:, 0].to(torch.uint8)
@@ -197,7 +203,7 @@ class RelationTask(nn.Module):
             )
             offsets: dict[str, Tensor] = {}
         else:
-            terms = relation_loss(boundary, displacement, on_grid, self.radius)
+            terms = relation_loss(boundary, displacement.float(), on_grid, self.radius)
             loss = terms.loss
             _, background, foreground, negative = terms.affinity
             offsets = {"displacement": terms.displacement.loss.detach()}
