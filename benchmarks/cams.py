@@ -27,8 +27,9 @@ from weakseg.data.images import image_size, read_image, resized
 from weakseg.models import backbone as backbone_module
 from weakseg.models.amr import AMR, AttentionModulation
 from weakseg.models.folding import NormedConv2d
-from weakseg.ops.cam import multi_scale_cams, network_size, normalized
+from weakseg.ops.cam import network_size, normalized
 from weakseg.rundir import RunDir
+from weakseg.stages.cams import MapNetwork, examples
 from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory, release_memory
 
@@ -39,22 +40,18 @@ COUNT, MANY, ROUNDS = 32, 128, 2
 
 def ours(model, samples, settings, precision):
     """The loop of the stage `cams`; the maps of each branch by image, and the seconds it took."""
-    inference = Inference("cpu", precision)
-
-    def forward(images):
-        shared = model.encode(images)
-        with inference.autocast():
-            return [branch.cams for branch in model.branches(shared) if branch is not None]
-
     sizes = [network_size(*image_size(s.image), settings.long_side) for s in samples]
     batches = BatchesOfOneSize(sizes, settings.batch_size, 2_000_000)
     loader = DataLoader(WholeImages(samples, sizes), batch_sampler=batches, num_workers=1)
+    few = examples(samples)
+    own = [network_size(*image_size(s.image), settings.long_side) for s in few]
+    some = DataLoader(WholeImages(few, own))
     maps = {}
     start = time.perf_counter()
-    with torch.no_grad(), kept_memory():
+    with kept_memory():
+        network = MapNetwork(model, Inference("cpu", precision), some)
         for indices, images in zip(batches, loader, strict=True):
-            pixels = images.to(memory_format=torch.channels_last).float() / 255
-            cams = multi_scale_cams(forward, pixels, settings)
+            cams = network.maps(images, [samples[index].tags for index in indices], settings)
             for place, index in enumerate(indices):
                 tags = sorted(samples[index].tags)
                 maps[index] = [normalized(branch[place, tags]) for branch in cams]

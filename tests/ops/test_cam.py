@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from weakseg.ops.cam import (
     CamSettings,
+    careful_cams,
     grid_size,
     label_map,
     multi_scale_cams,
@@ -150,3 +151,44 @@ def test_a_network_sees_multiples_of_its_coarsest_cell(height, width, long_side)
     scale = long_side / max(height, width)
     for seen, side in ((rows, height), (columns, width)):
         assert abs(seen - side * scale) <= 16 or seen == 32
+
+
+def _strong_and_faint(calls, kind):
+    """Maps of two classes: as bright as the image, and a hundredth of that."""
+
+    def forward(views):
+        calls.append((kind, tuple(views.shape)))
+        gray = views.mean(dim=1, keepdim=True)
+        error = 1.0 if kind == "quick" else 0.0
+        return [torch.cat([gray + error, gray / 100 + error], dim=1)]
+
+    return forward
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_faint_scores_are_looked_at_exactly(mirror):
+    scales = CamSettings(scales=(1.0, 0.5, 2.0), mirror=mirror)
+    images = torch.full((3, 3, 64, 64), 40.0)
+    images[2] = 4.0
+    tags = torch.tensor([[True, False], [True, True], [True, False]])
+    calls = []
+    exact, quick = (_strong_and_faint(calls, kind) for kind in ("exact", "quick"))
+    (found,) = careful_cams(exact, quick, images, tags, scales)
+    views = 2 if mirror else 1
+    assert calls[0] == ("exact", (3 * views, 3, 32, 32))
+    assert sorted(calls[1:]) == sorted(
+        (kind, (count * views, 3, side, side))
+        for side in (64, 128)
+        for kind, count in (("quick", 1), ("exact", 2))
+    )
+    (expected,) = multi_scale_cams(exact, images, scales)
+    expected[0] += 2 * views  # of the first image alone, at two scales
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_single_scale_is_exact():
+    once = CamSettings(scales=(1.0,))
+    images, calls = torch.rand(1, 3, 64, 64), []
+    exact, quick = (_strong_and_faint(calls, kind) for kind in ("exact", "quick"))
+    careful_cams(exact, quick, images, torch.ones(1, 2, dtype=torch.bool), once)
+    assert [kind for kind, _ in calls] == ["exact"]

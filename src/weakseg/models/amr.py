@@ -124,6 +124,11 @@ class AttentionModulation(nn.Module):
         """
         if x.ndim != 4 or x.shape[1] != self.channels:
             raise ValueError(f"expected features [B,{self.channels},h,w], got {tuple(x.shape)}")
+        # Means and deviations of bf16 values lose what the Gaussian needs.
+        with torch.autocast(x.device.type, enabled=False):
+            return self._modulated(x.to(self.conv.weight.dtype)).to(x.dtype)
+
+    def _modulated(self, x: Tensor) -> Tensor:
         channel = self.expand(torch.relu(self.squeeze(x.mean(dim=(2, 3)))))
         x = x * self._gaussian(channel).to(x.dtype)[:, :, None, None]
         pooled = torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1)
@@ -132,7 +137,6 @@ class AttentionModulation(nn.Module):
         return modulated
 
     def _gaussian(self, x: Tensor) -> Tensor:
-        # Deviations of bf16 values lose what the Gaussian needs.
         x = x.float()
         over = tuple(range(x.ndim)) if self.statistics == "per_batch" else tuple(range(1, x.ndim))
         fixed = x.detach()
@@ -266,8 +270,12 @@ class AMR(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """The shared features [B,C,h,w] of images [B,3,H,W] (0..1, or uint8)."""
+        return self.encode_standardized(self.standardized(images))
+
+    def encode_standardized(self, images: Tensor) -> Tensor:
+        """The shared features [B,C,h,w] of images that went through `standardized`."""
         with torch.no_grad():
-            x = self.frozen(self.standardized(images))
+            x = self.frozen(images)
         shared: Tensor = self.shared(x)
         return shared
 

@@ -53,15 +53,14 @@ class NormedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normed features [B,C,h,w], in 0..6 if clamped."""
-        scale = self.gamma * self.inverse
-        weight = self.convolution.weight * scale[:, None, None, None]
-        bias = self.beta + scale * self.offset
+        weight, bias = self.folded()
         own = self.convolution
-        geometry = _geometry(own, weight, x) if _looking(x) else None
+        geometry = conv2d_geometry(own, weight, x) if _looking(x) else None
         if geometry is not None:
             weight, padding = geometry
-            if self.clamped and _fusible(x):
-                return _fused_conv2d_relu6(x, weight, bias, own, padding)
+            fused = fused_conv2d(x, weight, bias, own, padding, clamped=self.clamped)
+            if fused is not None:
+                return fused
             y = conv2d(x, weight, bias, own.stride, padding, own.dilation, own.groups)
         elif is_depthwise(own):
             around = cast("tuple[int, int]", own.padding)
@@ -70,8 +69,14 @@ class NormedConv2d(nn.Module):
             y = functional_call(own, {"weight": weight, "bias": bias}, (x,))
         return clamped_in_place(y) if self.clamped else y
 
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Kernel [C',C/groups,kh,kw] and bias [C'] of the convolution that does both."""
+        scale = self.gamma * self.inverse
+        weight = self.convolution.weight * scale[:, None, None, None]
+        return weight, self.beta + scale * self.offset
 
-def _geometry(
+
+def conv2d_geometry(
     convolution: nn.Conv2d, weight: Tensor, x: Tensor
 ) -> tuple[Tensor, tuple[int, int]] | None:
     """Kernel and padding, alike on both sides, with which torch's own convolution does the same.
@@ -96,15 +101,40 @@ def _geometry(
     return pad(weight, (zeros[1], 0, zeros[0], 0)), (padding[0], padding[1])
 
 
-def _fused_conv2d_relu6(
-    x: Tensor, weight: Tensor, bias: Tensor, own: nn.Conv2d, padding: tuple[int, int]
-) -> Tensor:
-    if torch.is_autocast_enabled("cpu"):  # it does not reach mkldnn's own functions
-        kind = torch.get_autocast_dtype("cpu")
-        x, weight, bias = x.to(kind), weight.to(kind), bias.to(kind)
+def fused_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    own: nn.Conv2d,
+    padding: tuple[int, int],
+    *,
+    clamped: bool,
+) -> Tensor | None:
+    """A convolution, and the ReLU6 behind it while its output is in the cache.
+
+    In bf16 the bias is added in float32, which torch's own convolution would round.
+
+    Args:
+        x: Features [B,C,h,w].
+        weight: Kernel [C',C/groups,kh,kw].
+        bias: float32 [C'].
+        own: Its stride, dilation and groups count.
+        padding: On both sides.
+        clamped: Whether a ReLU6 follows.
+
+    Returns:
+        Features [B,C',h',w'], bf16 under autocast; None where torch has no such function: with
+        gradients, and on other devices than CPUs.
+    """
+    if not _looking(x) or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return None
+    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    if kind not in (torch.float32, torch.bfloat16):
+        return None
+    activation = ("hardtanh", [0.0, 6.0], "") if clamped else ("none", [], "")
     fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        *(x, weight, bias, padding, own.stride, own.dilation, own.groups),
-        *("hardtanh", [0.0, 6.0], ""),
+        *(x.to(kind), weight.to(kind), bias.float(), padding, own.stride, own.dilation, own.groups),
+        *activation,
     )
     return fused
 
@@ -141,12 +171,6 @@ def _looking(x: Tensor) -> bool:
     """Whether these features are computed on a CPU, without gradient, here and now."""
     here = x.device.type == "cpu" and not torch.compiler.is_compiling()
     return here and not torch.is_grad_enabled()
-
-
-def _fusible(x: Tensor) -> bool:
-    """Whether torch's fused convolution for CPUs takes these features."""
-    kinds = (torch.float32, torch.bfloat16)
-    return x.dtype in kinds and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
 @torch.no_grad()

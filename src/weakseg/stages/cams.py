@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weakseg.data.images import image_size
-from weakseg.ops.cam import multi_scale_cams, normalized
+from weakseg.models.amr import AMR
+from weakseg.models.fixed import fixed, mean_inputs
+from weakseg.ops.cam import CamSettings, careful_cams, multi_scale_cams, normalized
 from weakseg.rundir import StageContext
 from weakseg.stages.classify import load_network
 from weakseg.stages.maps import BRANCHES
@@ -21,6 +23,9 @@ from weakseg.types import Sample
 _MAX_PIXELS = 2_000_000
 """Most pixels of a batch at scale 1, which bounds memory."""
 
+_EXAMPLES = 16
+"""Images that the correction of bf16 is taken from."""
+
 
 @kept_memory()
 def cams(context: StageContext) -> Mapping[str, object]:
@@ -29,19 +34,15 @@ def cams(context: StageContext) -> Mapping[str, object]:
     settings = config.cams
     pending = [s for s in context.catalog if not context.dir.file(f"{s.id}.npz").is_file()]
     inference = Inference(config.device, config.precision)
-    network = load_network(context).to(inference.device)
-    network = network.to(memory_format=torch.channels_last)
-
-    def forward(images: Tensor) -> list[Tensor]:
-        shared = network.encode(images)  # in float32: most of bf16's error, little of its gain
-        with inference.autocast():
-            return [branch.cams for branch in network.branches(shared) if branch is not None]
-
+    network = MapNetwork(
+        load_network(context).to(inference.device),
+        inference,
+        (images for _, images in map_batches(context, examples(context.catalog.samples))),
+    )
     total, done = len(context.catalog), len(context.catalog) - len(pending)
     with context.track("cams", total, done=done) as advance:
         for samples, images in map_batches(context, pending):
-            pixels = images.to(inference.device, memory_format=torch.channels_last).float() / 255
-            maps = multi_scale_cams(forward, pixels, settings)
+            maps = network.maps(images, [sample.tags for sample in samples], settings)
             for place, sample in enumerate(samples):
                 classes = sorted(sample.tags)
                 arrays = {
@@ -56,6 +57,73 @@ def cams(context: StageContext) -> Mapping[str, object]:
                 )
             advance(len(samples))
     return {"images": total, "maps": sum(len(sample.tags) for sample in context.catalog)}
+
+
+class MapNetwork:
+    """A trained network as maps are taken from it: it no longer learns.
+
+    Where the device has bf16, the branches are computed in it, corrected by what they see in some
+    images, wherever that changes maps by less than one or two percent of their maximum
+    (`careful_cams`). What both branches share stays in float32: there lies most of bf16's error
+    and little of its gain.
+
+    Args:
+        network: On the device.
+        inference: Where and in which precision to compute.
+        images: Some of the images, uint8 [B,3,H,W]; looked at if bf16 is used.
+    """
+
+    def __init__(self, network: AMR, inference: Inference, images: Iterable[Tensor]) -> None:
+        self.inference = inference
+        network = network.eval().to(memory_format=torch.channels_last)
+        branches = nn.ModuleList(
+            branch for branch in (network.spotlight, network.compensation) if branch is not None
+        )
+        self.network, self.exact = fixed(network), fixed(branches)
+        self.quick: nn.ModuleList | None = None
+        if inference.bf16:
+            means = mean_inputs(branches, lambda: [network(self._placed(some)) for some in images])
+            self.quick = fixed(branches, torch.bfloat16, means)
+
+    @torch.no_grad()
+    def maps(
+        self, images: Tensor, tags: Sequence[Collection[int]], settings: CamSettings
+    ) -> list[Tensor]:
+        """The summed maps of each branch, see `multi_scale_cams`.
+
+        Args:
+            images: Images of one size, uint8 [B,3,H,W].
+            tags: The classes in each of them.
+            settings: Scales and mirror.
+        """
+        # Once for all scales: to resize and to standardize may change places.
+        pixels = self.network.standardized(self._placed(images))
+        if self.quick is None:
+            return multi_scale_cams(self._exactly, pixels, settings)
+        present = torch.zeros(len(images), self.network.classes, dtype=torch.bool)
+        for place, classes in enumerate(tags):
+            present[place, list(classes)] = True
+        present = present.to(self.inference.device)
+        return careful_cams(self._exactly, self._quickly, pixels, present, settings)
+
+    def _placed(self, images: Tensor) -> Tensor:
+        return images.to(self.inference.device, memory_format=torch.channels_last).float() / 255
+
+    def _exactly(self, images: Tensor) -> list[Tensor]:
+        shared = self.network.encode_standardized(images)
+        return [branch(shared).cams for branch in self.exact]
+
+    def _quickly(self, images: Tensor) -> list[Tensor]:
+        assert self.quick is not None
+        shared = self.network.encode_standardized(images)
+        with self.inference.autocast():
+            return [branch(shared).cams for branch in self.quick]
+
+
+def examples(samples: Sequence[Sample]) -> list[Sample]:
+    """A few samples spread over all: the same ones in every call, whatever is done already."""
+    step = max(1, len(samples) // _EXAMPLES)
+    return list(samples[::step][:_EXAMPLES])
 
 
 def map_batches(

@@ -40,7 +40,8 @@ def accelerator_for(device: Device, precision: Precision, accumulate: int = 1) -
 
     Args:
         device: `auto` takes CUDA, then MPS, then the CPU.
-        precision: `fp32`, `bf16`, or `auto`: bf16 where the device has instructions for it, else fp32.
+        precision: `fp32`, `bf16`, or `auto`: bf16 where the device has instructions for it, else
+            fp32.
         accumulate: Pieces that a batch is computed in.
 
     Raises:
