@@ -71,7 +71,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "cams",
-        version=2,
+        version=3,
         needs=("classify",),
         reads=("cams",),
         function="weakseg.stages.cams:cams",
