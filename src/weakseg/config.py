@@ -133,7 +133,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "relate": {"augment": {"crop": 256, "long_side": [256, 448]}},
         "refine": {"kind": "irn"},
         "segment": {
-            "fit": {"epochs": 5, "accumulate": 2},
+            "fit": {"epochs": 8},
             "augment": {"crop": 256, "long_side": [200, 800]},
             "long_side": 416,
         },
@@ -178,7 +178,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         },
         "refine": {"kind": "irn"},
         "segment": {
-            "fit": {"epochs": 12, "batch_size": 8},
+            "fit": {"epochs": 12},
             "augment": {"crop": 160, "long_side": [160, 320]},
             "long_side": 256,
         },

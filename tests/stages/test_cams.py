@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from weakseg.models.amr import AMR, AMRSettings
+from weakseg.models.backbone import BackboneSettings
+from weakseg.ops.cam import CamSettings, normalized
+from weakseg.stages.cams import MapNetwork, examples
+from weakseg.training.device import Inference
+
+SETTINGS = CamSettings(scales=(0.5, 1.0))
+TAGS = [(0, 2), (), (1,)]
+
+
+def network(strength, compensation=True):
+    torch.manual_seed(0)
+    settings = AMRSettings(compensation=compensation)
+    model = AMR(3, BackboneSettings(), settings).eval()
+    with torch.no_grad():
+        for branch in (model.spotlight, model.compensation):
+            if branch is not None:
+                branch.head.weight.normal_().abs_().mul_(strength)
+    return model
+
+
+def images():
+    torch.manual_seed(1)
+    coarse = torch.rand(3, 3, 8, 12) * 255
+    return torch.nn.functional.interpolate(coarse, (128, 192), mode="bicubic").clamp(0, 255).byte()
+
+
+def maps(model, precision):
+    return MapNetwork(model, Inference("cpu", precision), [images()]).maps(images(), TAGS, SETTINGS)
+
+
+@pytest.mark.parametrize("compensation", [False, True])
+def test_bf16_gives_nearly_the_maps_of_float32(compensation):
+    model = network(1.0, compensation)
+    exact, quick = maps(model, "fp32"), maps(model, "bf16")
+    assert len(exact) == len(quick) == 1 + compensation
+    for a, b in zip(exact, quick, strict=True):
+        assert 0 < float((normalized(a) - normalized(b)).abs().max()) < 1e-2
+
+
+def test_images_with_faint_tags_are_computed_in_float32():
+    model = network(1e-4)
+    for a, b in zip(maps(model, "fp32"), maps(model, "bf16"), strict=True):
+        tagged = [0, 2]
+        torch.testing.assert_close(a[tagged], b[tagged])  # the untagged one in bf16
+        assert not torch.equal(a[1], b[1])
+
+
+def test_examples_are_spread_and_always_the_same():
+    numbers = list(range(1000))
+    assert examples(numbers) == examples(numbers)
+    assert examples(numbers)[0] == 0
+    assert examples(numbers)[-1] > 900
+    assert examples(numbers[:5]) == numbers[:5]
