@@ -21,7 +21,7 @@ _CELL = 32
 _FORWARD_PIXELS = 1_000_000
 """Most pixels that go through the network at once; a larger image goes alone."""
 
-FAINT = 5.0
+FAINT = 12.0
 """Highest score of a class anywhere in an image below which bf16 is not enough for its map."""
 
 Forward = Callable[[Tensor], Sequence[Tensor]]
