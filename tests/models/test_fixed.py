@@ -84,3 +84,19 @@ def test_one_sided_padding_and_dilation_are_kept():
     images = torch.rand(1, 3, 97, 61)
     found, expected = fixed(network)(images), network(images)
     torch.testing.assert_close(scores(found), scores(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_without_the_fused_convolution_it_is_the_same(monkeypatch, kind):
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(6).eval()
+    norm.weight.mul_(4)
+    block = NormedConv2d(nn.Conv2d(4, 6, 3, padding=1, bias=False), norm, clamped=True)
+    still = fixed(nn.Sequential(block), kind)
+    x = torch.randn(1, 4, 8, 8)
+    expected = still(x)
+    monkeypatch.setattr("weakseg.models.fixed.fused_conv2d", lambda *_, **__: None)
+    found = still(x)
+    assert found.dtype == kind
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)

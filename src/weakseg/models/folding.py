@@ -124,12 +124,14 @@ def fused_conv2d(
 
     Returns:
         Features [B,C',h',w'], bf16 under autocast; None where torch has no such function: with
-        gradients, and on other devices than CPUs.
+        gradients, on other devices than CPUs, and for bf16 on old ones.
     """
     if not _looking(x) or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
         return None
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     if kind not in (torch.float32, torch.bfloat16):
+        return None
+    if kind == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return None
     activation = ("hardtanh", [0.0, 6.0], "") if clamped else ("none", [], "")
     fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
