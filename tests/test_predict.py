@@ -20,7 +20,7 @@ CLASSES = ("cat", "dog", "owl")
 class Colours(nn.Module):
     """Label of a pixel: background where it is dark, else red, green or blue; looks nowhere else."""
 
-    class_names, long_side = CLASSES, 64
+    class_names, long_side, cell = CLASSES, 64, 16
 
     def __init__(self):
         super().__init__()
@@ -32,6 +32,9 @@ class Colours(nn.Module):
         if images.dtype == torch.uint8:
             images = images / 255
         return torch.cat([self.dark.expand_as(images[:, :1]), images], dim=1)
+
+    def coarse(self, images):
+        return self(images)
 
 
 class Around(Colours):

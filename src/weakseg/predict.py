@@ -220,12 +220,26 @@ class Labeler:
             float32 [B,K+1,h,w] on the device: logits of a single view, the mean of the
             probabilities of several.
         """
-        pixels = images.to(self.device, memory_format=torch.channels_last)
-        if pixels.dtype == torch.uint8:
-            pixels = pixels.float() / 255
-        if self.scales == (1.0,) and not self.mirror:
+        pixels = self._placed(images)
+        if self._one_view:
             return self._forward(pixels)
         return multi_scale_probabilities(self._forward, pixels, self.scales, self.mirror)
+
+    @torch.inference_mode()
+    def _coarse(self, images: Tensor) -> Tensor:
+        """As `scores`, or, where they may be enlarged once for all, on the decoder's grid."""
+        if not self._one_view or any(side % self.segmenter.cell for side in images.shape[2:]):
+            return self.scores(images)
+        with self.inference.autocast():
+            return self.segmenter.coarse(self._placed(images))
+
+    @property
+    def _one_view(self) -> bool:
+        return self.scales == (1.0,) and not self.mirror
+
+    def _placed(self, images: Tensor) -> Tensor:
+        pixels = images.to(self.device, memory_format=torch.channels_last)
+        return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
 
     def _forward(self, pixels: Tensor) -> Tensor:
         with self.inference.autocast():
@@ -281,7 +295,7 @@ class Labeler:
             for number, full, pixels, allowed in batch:
                 yield Labeled(number, self._tiled(pixels, full, allowed))
             return
-        scores = self.scores(torch.stack([pixels for _, _, pixels, _ in batch]))
+        scores = self._coarse(torch.stack([pixels for _, _, pixels, _ in batch]))
         for (number, full, _, allowed), one in zip(batch, scores, strict=True):
             yield Labeled(number, best_labels(one, full, allowed).cpu())
 

@@ -36,6 +36,18 @@ def test_an_image_is_continued_by_its_rim(model):
         torch.testing.assert_close(model(image[..., :5]), model(image)[..., :5])
 
 
+@torch.no_grad()
+def test_coarse_logits_are_those_before_they_are_enlarged(model):
+    cell = model.cell
+    image = torch.rand(1, 3, 2 * cell, 3 * cell)
+    coarse = model.coarse(image)
+    assert coarse.shape[2] < 2 * cell
+    full = torch.nn.functional.interpolate(coarse, image.shape[2:], mode="bilinear")
+    torch.testing.assert_close(full, model(image))
+    with pytest.raises(ValueError, match=f"multiples of {cell}"):
+        model.coarse(image[..., 1:])
+
+
 def test_images_are_normalized_as_the_backbone_expects(model):
     seen = []
     hook = model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

@@ -76,6 +76,19 @@ class NormedConv2d(nn.Module):
         return weight, self.beta + scale * self.offset
 
 
+class EvenConv2d(nn.Conv2d):
+    """TensorFlow's "same" padding where each side is a multiple of the stride: a fixed padding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features [B,C',⌈h/stride⌉,⌈w/stride⌉]."""
+        around = []
+        for axis in (1, 0):
+            total = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1 - self.stride[axis]
+            around += [max(0, total) // 2, max(0, total) - max(0, total) // 2]
+        x = pad(x, around)
+        return conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
 def conv2d_geometry(
     convolution: nn.Conv2d, weight: Tensor, x: Tensor
 ) -> tuple[Tensor, tuple[int, int]] | None:
@@ -91,11 +104,12 @@ def conv2d_geometry(
     own = convolution
     if type(own) in (nn.Conv2d, DepthwiseConv2d) and own.padding_mode == "zeros":
         return None if isinstance(own.padding, str) else (weight, (own.padding[0], own.padding[1]))
-    if type(own) is not Conv2dSame or own.dilation != (1, 1):
+    if type(own) not in (Conv2dSame, EvenConv2d) or own.dilation != (1, 1):
         return None
     padding, zeros = [], []
     for length, kernel, step in zip(x.shape[2:], weight.shape[2:], own.stride, strict=True):
-        missing = max(0, (-(-length // step) - 1) * step + kernel - length)
+        last = length - step if type(own) is EvenConv2d else (-(-length // step) - 1) * step
+        missing = max(0, last + kernel - length)
         padding.append(-(-missing // 2))
         zeros.append(missing % 2)
     return pad(weight, (zeros[1], 0, zeros[0], 0)), (padding[0], padding[1])

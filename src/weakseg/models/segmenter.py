@@ -16,6 +16,7 @@ from torch.nn import functional
 from weakseg.models.amr import AMR
 from weakseg.models.backbone import Backbone, BackboneSettings
 from weakseg.models.decoders import DECODERS, build_decoder
+from weakseg.models.folding import EvenConv2d
 from weakseg.models.pretrained import load_folder, push_folder, said, save_folder
 from weakseg.types import ConfigError, WeightsError
 
@@ -104,7 +105,7 @@ class Segmenter(nn.Module):
             )
         for part in self.backbone.modules():
             if type(part) is Conv2dSame:
-                part.__class__ = _EvenConv2d
+                part.__class__ = EvenConv2d
         self.classes, self.class_names, self.long_side = classes, tuple(names), long_side
         self.backbone_settings, self.settings, self.cell = backbone, settings, row.cell
         self.decoder, self.head = build_decoder(
@@ -133,17 +134,36 @@ class Segmenter(nn.Module):
         Raises:
             ValueError: The images are not [B,3,H,W].
         """
+        logits, padded = self._coarse(images)
+        full = functional.interpolate(logits, size=padded, mode="bilinear")
+        return _first(_first(full, 2, images.shape[2]), 3, images.shape[3])
+
+    def coarse(self, images: Tensor) -> Tensor:
+        """Logits on the decoder's own grid, for whoever enlarges them to another size at once.
+
+        Args:
+            images: As for a call, with sides that are multiples of `cell`.
+
+        Returns:
+            Logits [B,K+1,h,w], background first; a call enlarges them bilinearly.
+
+        Raises:
+            ValueError: The images are not [B,3,H,W], or a side is no multiple of `cell`.
+        """
+        if any(side % self.cell for side in images.shape[2:]):
+            raise ValueError(
+                f"expected sides that are multiples of {self.cell}, got {tuple(images.shape[2:])}"
+            )
+        return self._coarse(images)[0]
+
+    def _coarse(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"expected images [B,3,H,W], got {tuple(images.shape)}")
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
-        height, width = images.shape[-2:]
         x = _extended((images - self.mean) / self.std, self.cell)
-        logits = self.head(self.decoder([x, *self.backbone(x)])).float()
-        full = functional.interpolate(logits, size=x.shape[-2:], mode="bilinear")
-        if self.training:
-            return full[..., :height, :width]
-        return _first(_first(full, 2, height), 3, width)
+        logits: Tensor = self.head(self.decoder([x, *self.backbone(x)])).float()
+        return logits, (x.shape[2], x.shape[3])
 
     def start_from(self, model: AMR) -> None:
         """Take over the stem and stages that classification trained (the spotlight's).
@@ -236,31 +256,18 @@ class Segmenter(nn.Module):
             return push_folder(folder, repo, private=private)
 
 
-class _EvenConv2d(nn.Conv2d):
-    """TensorFlow's "same" padding where each side is a multiple of the stride: a fixed padding."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        around = []
-        for axis in (1, 0):
-            total = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1 - self.stride[axis]
-            around += [max(0, total) // 2, max(0, total) - max(0, total) // 2]
-        x = functional.pad(x, around)
-        return functional.conv2d(
-            x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups
-        )
-
-
-# Indices, unlike padding and slices, are exported without a case of their own for images that fit.
-
-
 def _extended(x: Tensor, cell: int) -> Tensor:
     """Images [B,C,H,W] whose last row and column are repeated up to multiples of `cell`."""
     for axis in (2, 3):
         size = x.shape[axis]
-        places = torch.arange((size + cell - 1) // cell * cell, device=x.device)
-        x = x.index_select(axis, places.clamp(max=size - 1))
+        if torch.compiler.is_compiling() or size % cell:
+            places = torch.arange((size + cell - 1) // cell * cell, device=x.device)
+            x = x.index_select(axis, places.clamp(max=size - 1))
     return x
 
 
 def _first(x: Tensor, axis: int, count: int) -> Tensor:
-    return x.index_select(axis, torch.arange(count, device=x.device))
+    if torch.compiler.is_compiling():
+        # Unlike a slice, exported without a case of its own for images that fit.
+        return x.index_select(axis, torch.arange(count, device=x.device))
+    return x.narrow(axis, 0, count)
