@@ -40,7 +40,7 @@ class MaskTaskSettings(BaseModel):
 class SegmentFitSettings(FitSettings):
     """As `FitSettings`, with other defaults."""
 
-    epochs: int = Field(12, ge=1, description="passes over the images")
+    epochs: int = Field(10, ge=1, description="passes over the images")
     batch_size: int = Field(8, ge=1, description="images a step")
     lr: float = Field(0.002, gt=0, description="highest learning rate")
 
