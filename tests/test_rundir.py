@@ -285,3 +285,25 @@ def test_changed_keys_tells_added_and_removed():
         "fit.steps: (absent) → None",
         "seed: 0 → 1",
     ]
+
+
+def test_time_is_counted_over_interruptions(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    run = RunDir(tmp_path)
+
+    def work(seconds):
+        clock[0] += seconds
+        raise KeyboardInterrupt
+
+    for seconds in (30, 12):
+        stage = run.open_stage("fit", PRINT)
+        with pytest.raises(KeyboardInterrupt), stage.timed():
+            work(seconds)
+        clock[0] += 1000  # until the run goes on
+    stage = run.open_stage("fit", PRINT)
+    with stage.timed():
+        clock[0] += 5
+    stage.finish({})
+    assert stage.record["seconds"] == 47
+    assert not (stage.path / "spent.json").exists()

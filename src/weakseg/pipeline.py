@@ -286,7 +286,9 @@ def run_pipeline(
                 _say(console, f"{stage.name}: done earlier, skipped")
             else:
                 context = StageContext(config, catalog, run, folder, console, second)
-                folder.finish(stage.load()(context))
+                with folder.timed():
+                    summary = stage.load()(context)
+                folder.finish(summary)
                 gc.collect()
                 release_memory()
                 _say(console, f"{stage.name}: done in {folder.record['seconds']:.1f} s")

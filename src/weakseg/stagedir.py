@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _WRITTEN = {".npz", ".png", ".json", ".jsonl", ".safetensors", ".txt", ".html", ".csv", ".tmp"}
 _ABSENT = "(absent)"
+_SPENT = "spent.json"
+"""Seconds that interrupted calls spent on a stage."""
 _counter = itertools.count()
 
 
@@ -121,7 +124,7 @@ class StageDir:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._opened = time.monotonic()
+        self._seconds = 0.0
 
     def __repr__(self) -> str:
         return f"StageDir({str(self.path)!r})"
@@ -201,6 +204,20 @@ class StageDir:
         save(buffer, **arrays)  # type: ignore[arg-type]
         return self.write_bytes(relative, buffer.getvalue())
 
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time of the work inside, interrupted calls included, for `done.json`."""
+        spent = self.path / _SPENT
+        before = float(read_json(spent).get("seconds", 0)) if spent.is_file() else 0.0
+        begun = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            self.write_json(_SPENT, {"seconds": before + time.monotonic() - begun})
+            raise
+        self._seconds = before + time.monotonic() - begun
+        spent.unlink(missing_ok=True)
+
     def finish(self, summary: Mapping[str, object]) -> None:
         """Marks the stage as finished; nothing may be written after this.
 
@@ -211,7 +228,7 @@ class StageDir:
             part.unlink(missing_ok=True)
         record = {
             "stage": self.path.name,
-            "seconds": round(time.monotonic() - self._opened, 3),
+            "seconds": round(self._seconds, 3),
             "versions": _versions(),
             "fingerprint": fingerprint_hash(self.fingerprint),
             "summary": summary,
