@@ -31,7 +31,7 @@ Tags = Collection[str] | None
 MODEL = "model"
 """Folder of a run's stage `segment` that holds the model."""
 
-_MAX_PIXELS = {"cpu": 500_000}
+_MAX_PIXELS = {"cpu": 800_000}
 """Most pixels of a batch; on a CPU, larger ones leave its caches and take longer."""
 
 _MAX_PIXELS_ELSEWHERE = 4_000_000
