@@ -41,6 +41,16 @@ def score(out):
     return json.loads((out / "validate" / "metrics.json").read_text())["mean_iou"]
 
 
+def masks(out):
+    """The maps' scores, at the best and at the chosen threshold, and the masks'."""
+    metrics = json.loads((out / "evaluate" / "metrics.json").read_text())
+    maps = (
+        f"{kind} {found['oracle']['mean_iou']:.1%} / {found['blind']['mean_iou']:.1%}"
+        for kind, found in metrics["maps"].items()
+    )
+    return f"{', '.join(maps)} (oracle / blind); masks {metrics['masks']['mean_iou']:.1%}"
+
+
 def row(title, out):
     metrics = json.loads((out / "validate" / "metrics.json").read_text())
     segment = done(out, "segment")["summary"]
@@ -97,6 +107,8 @@ def main():
             "| --- |" + " --- |" * (5 + len(names)),
             *rows,
             *share,
+            "",
+            f"What the tags gave on the images of `train` with truth: {masks(tags)}.",
             "",
             f"| minutes from tags to model, 2 cores | {' | '.join(stages)} | all |",
             "| --- |" + " --- |" * (len(stages) + 1),

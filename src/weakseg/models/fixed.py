@@ -9,9 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import conv2d
 
-from weakseg.models.folding import NormedConv2d, conv2d_geometry, fused_conv2d
+from weakseg.models.folding import NormedConv2d, clamped_conv2d, conv2d_geometry
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -54,19 +53,14 @@ class FixedConv2d(nn.Module):
             y: Tensor = functional_call(own, state, (x,))
             return y.clamp_(0, 6) if self.clamped else y
         weight, padding = geometry
-        fused = fused_conv2d(x, weight, self.bias, own, padding, clamped=self.clamped)
-        if fused is not None:
-            return fused
-        bias = self.bias.to(self.kind)
-        y = conv2d(x, weight, bias, own.stride, padding, own.dilation, own.groups)
-        return y.clamp_(0, 6) if self.clamped else y
+        return clamped_conv2d(x, weight, self.bias, own, padding, clamped=self.clamped)
 
 
 @torch.no_grad()
 def fixed(
     network: Network, kind: torch.dtype = torch.float32, means: Mapping[str, Tensor] | None = None
 ) -> Network:
-    """A network whose every `NormedConv2d` is fixed.
+    """A network whose every `NormedConv2d` is a `FixedConv2d`, for looking only.
 
     Args:
         network: Left as it is; the copy shares what is not replaced.

@@ -58,11 +58,8 @@ class NormedConv2d(nn.Module):
         geometry = conv2d_geometry(own, weight, x) if _looking(x) else None
         if geometry is not None:
             weight, padding = geometry
-            fused = fused_conv2d(x, weight, bias, own, padding, clamped=self.clamped)
-            if fused is not None:
-                return fused
-            y = conv2d(x, weight, bias, own.stride, padding, own.dilation, own.groups)
-        elif is_depthwise(own):
+            return clamped_conv2d(x, weight, bias, own, padding, clamped=self.clamped)
+        if is_depthwise(own):
             around = cast("tuple[int, int]", own.padding)
             y = depthwise_conv2d(x, weight, bias, around, own.dilation[0])
         else:
@@ -115,7 +112,7 @@ def conv2d_geometry(
     return pad(weight, (zeros[1], 0, zeros[0], 0)), (padding[0], padding[1])
 
 
-def fused_conv2d(
+def clamped_conv2d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -123,10 +120,10 @@ def fused_conv2d(
     padding: tuple[int, int],
     *,
     clamped: bool,
-) -> Tensor | None:
-    """A convolution, and the ReLU6 behind it while its output is in the cache.
+) -> Tensor:
+    """A convolution without gradient, and the ReLU6 behind it while its output is in the cache.
 
-    In bf16 the bias is added in float32, which torch's own convolution would round.
+    In bf16, CPUs add the bias in float32, which torch's own convolution would round.
 
     Args:
         x: Features [B,C,h,w].
@@ -137,22 +134,27 @@ def fused_conv2d(
         clamped: Whether a ReLU6 follows.
 
     Returns:
-        Features [B,C',h',w'], bf16 under autocast; None where torch has no such function: with
-        gradients, on other devices than CPUs, and for bf16 on old ones.
+        Features [B,C',h',w'] of the type of x, or of autocast's.
     """
-    if not _looking(x) or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
-        return None
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    if kind not in (torch.float32, torch.bfloat16):
-        return None
-    if kind == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return None
+    if not _looking(x) or not _fusible(kind):
+        y = conv2d(x, weight, bias.to(x.dtype), own.stride, padding, own.dilation, own.groups)
+        return y.clamp_(0, 6) if clamped else y
     activation = ("hardtanh", [0.0, 6.0], "") if clamped else ("none", [], "")
     fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
         *(x.to(kind), weight.to(kind), bias.float(), padding, own.stride, own.dilation, own.groups),
         *activation,
     )
     return fused
+
+
+def _fusible(kind: torch.dtype) -> bool:
+    """Whether torch has a fused convolution for this CPU and type."""
+    if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return False
+    if kind == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return kind == torch.float32
 
 
 class _ClampInPlace(torch.autograd.Function):

@@ -63,9 +63,9 @@ class MapNetwork:
     """A trained network as maps are taken from it: it no longer learns.
 
     Where the device has bf16, the branches are computed in it, corrected by what they see in some
-    images, wherever that changes maps by less than one or two percent of their maximum
-    (`careful_cams`). What both branches share stays in float32: there lies most of bf16's error
-    and little of its gain.
+    images, wherever that changes maps by less than a hundredth of their maximum (`careful_cams`;
+    measured by `benchmarks/cams.py`). What both branches share stays in float32: there lies most of
+    bf16's error and little of its gain.
 
     Args:
         network: On the device.
@@ -93,8 +93,11 @@ class MapNetwork:
 
         Args:
             images: Images of one size, uint8 [B,3,H,W].
-            tags: The classes in each of them.
+            tags: The classes in each of them, counted from 0.
             settings: Scales and mirror.
+
+        Returns:
+            Of each branch float32 [B,K,⌈H/4⌉,⌈W/4⌉], not normalized.
         """
         # Once for all scales: to resize and to standardize may change places.
         pixels = self.network.standardized(self._placed(images))
@@ -107,7 +110,7 @@ class MapNetwork:
         return careful_cams(self._exactly, self._quickly, pixels, present, settings)
 
     def _placed(self, images: Tensor) -> Tensor:
-        return images.to(self.inference.device, memory_format=torch.channels_last).float() / 255
+        return images.to(self.inference.device, memory_format=torch.channels_last)
 
     def _exactly(self, images: Tensor) -> list[Tensor]:
         shared = self.network.encode_standardized(images)
