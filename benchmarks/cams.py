@@ -21,14 +21,14 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from weakseg.config import load_config
+from weakseg.config.run_config import load_config
 from weakseg.data.datasets import BatchesOfOneSize, WholeImages
 from weakseg.data.images import image_size, read_image, resized
-from weakseg.models import backbone as backbone_module
+from weakseg.models import backbones as backbone_module
 from weakseg.models.amr import AMR, AttentionModulation
-from weakseg.models.folding import NormedConv2d
-from weakseg.ops.cam import network_size, normalized
-from weakseg.rundir import RunDir
+from weakseg.models.cpu.batch_norm import NormedConv2d
+from weakseg.ops.cams import network_size, normalized
+from weakseg.runs.run_dir import RunDir
 from weakseg.stages.cams import MapNetwork, examples
 from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory, release_memory

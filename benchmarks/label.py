@@ -26,9 +26,9 @@ from weakseg.apps.label import label_images
 from weakseg.apps.onnx import export_onnx
 from weakseg.data.decode import image_size
 from weakseg.data.images import read_image
-from weakseg.data.source import open_catalog
 from weakseg.models.segmenter import Segmenter
 from weakseg.predict import Labeler, model_folder
+from weakseg.sources.source import open_catalog
 from weakseg.training.memory import kept_memory
 
 ROOT = Path(__file__).parents[1]

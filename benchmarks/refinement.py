@@ -19,13 +19,15 @@ from pathlib import Path
 import torch
 
 from weakseg.apps.gallery import gallery
-from weakseg.config import load_config
+from weakseg.config.run_config import load_config
 from weakseg.data.images import read_mask
-from weakseg.ops.boundary import BoundaryIoU, trimap_band
-from weakseg.ops.metrics import ConfusionMatrix, ThresholdSweep, mean_iou
-from weakseg.rundir import RunDir, StageContext
-from weakseg.stagedir import StageDir
-from weakseg.stages.maps import background_scores, chosen_map, load_maps, map_stages
+from weakseg.metrics.boundary_iou import BoundaryIoU, trimap_band
+from weakseg.metrics.confusion import ConfusionMatrix, mean_iou
+from weakseg.metrics.sweep import ThresholdSweep
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import background_scores, chosen_map, load_maps, map_stages
+from weakseg.runs.run_dir import RunDir
+from weakseg.runs.stage_dir import StageDir
 from weakseg.stages.masks import masks
 from weakseg.stages.spread import spread
 from weakseg.types import IGNORE

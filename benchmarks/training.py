@@ -17,14 +17,14 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from weakseg.config import load_config
+from weakseg.config.run_config import load_config
 from weakseg.data.datasets import ShuffledBatches, TaggedViews
-from weakseg.data.source import open_catalog
 from weakseg.models.amr import AMR, AMRSettings
+from weakseg.sources.source import open_catalog
 from weakseg.training.device import Inference
 from weakseg.training.fit import fit
 from weakseg.training.memory import kept_memory
-from weakseg.training.tasks import TagTask
+from weakseg.training.tag_task import TagTask
 
 ROOT = Path(__file__).parents[1]
 STEPS = 10

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import weakseg
-from weakseg.config import PRESETS
+from weakseg.config.run_config import PRESETS
 from weakseg.pipeline import STAGES
 
 
@@ -392,4 +392,9 @@ def test_functions_do_the_same(source, calls, tmp_path):
     summary = weakseg.run(source, tmp_path / "run", preset="fast", until="cams")
     assert [stage.name for stage in summary.stages] == ["classify", "cams"]
     with pytest.raises(ValueError, match="got both"):
-        weakseg.run(source, tmp_path / "x", config=weakseg.config.RunConfig(), overrides=["seed=1"])
+        weakseg.run(
+            source,
+            tmp_path / "x",
+            config=weakseg.config.run_config.RunConfig(),
+            overrides=["seed=1"],
+        )

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 
-from weakseg.data.demo import write_demo
+from weakseg.demo_data.data_set import write_demo
 
 
 def test_two_processes_make_one_run(tmp_path):

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel
 from rich.console import Console
 
-from weakseg.config import RunConfig
+from weakseg.config.run_config import RunConfig
 from weakseg.pipeline import STAGES, Stage, Validation, fingerprints, run_pipeline
-from weakseg.rundir import VALIDATION, RunDir
+from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.types import Catalog, ConfigError, DataError, RunError, Sample
 
 

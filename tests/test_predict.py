@@ -7,11 +7,11 @@ from PIL import Image
 from torch import nn
 
 import weakseg
-from weakseg.models.backbone import BackboneSettings
+from weakseg.models.backbones import BackboneSettings
 from weakseg.models.segmenter import Segmenter, SegmenterSettings
-from weakseg.ops import labels
+from weakseg.ops import label_maps as labels
 from weakseg.predict import Labeler, model_folder
-from weakseg.rundir import RunDir
+from weakseg.runs.run_dir import RunDir
 from weakseg.types import Catalog, ConfigError, DataError, RunError
 
 CLASSES = ("cat", "dog", "owl")

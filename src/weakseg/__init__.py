@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from weakseg.api import check, evaluate, export, label, report, run
-    from weakseg.data.source import open_catalog
     from weakseg.models.amr import AMR, AttentionModulation
     from weakseg.models.segmenter import Segmenter
     from weakseg.ops.crf import dense_crf
     from weakseg.ops.walk import random_walk
     from weakseg.predict import Labeler
+    from weakseg.sources.source import open_catalog
     from weakseg.types import IGNORE, Catalog, Sample, WeaksegError
 
 __version__ = "0.1.0"
@@ -57,7 +57,7 @@ _HOMES = {
     "evaluate": "weakseg.api",
     "export": "weakseg.api",
     "label": "weakseg.api",
-    "open_catalog": "weakseg.data.source",
+    "open_catalog": "weakseg.sources.source",
     "random_walk": "weakseg.ops.walk",
     "report": "weakseg.api",
     "run": "weakseg.api",

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from weakseg.apps.export import ExportSummary
     from weakseg.apps.label import LabelSummary
-    from weakseg.config import RunConfig
-    from weakseg.data.check import CheckReport
-    from weakseg.data.source import Source
+    from weakseg.config.run_config import RunConfig
     from weakseg.pipeline import PipelineSummary
     from weakseg.predict import LabelOptions
     from weakseg.progress import Advance
-    from weakseg.rundir import RunDir
-    from weakseg.stages.evaluate import Scores
+    from weakseg.runs.run_dir import RunDir
+    from weakseg.sources.check import CheckReport
+    from weakseg.sources.source import Source
+    from weakseg.metrics.scores import Scores
 
 
 class FaultsFoundError(DataError):
@@ -73,7 +73,7 @@ def check(
         >>> report = weakseg.check("photos")  # doctest: +SKIP
         >>> print(*report.faults, sep="\n")  # doctest: +SKIP
     """
-    from weakseg.data.check import check_catalog
+    from weakseg.sources.check import check_catalog
 
     with _counted(console, "check") as progress:
         return check_catalog(source, kind=kind, split=split, progress=progress)
@@ -130,9 +130,10 @@ def run(
     from rich.console import Console
 
     from weakseg.apps.trackers import check_tracker, followed
-    from weakseg.config import RunConfig, load_config
+    from weakseg.config.run_config import RunConfig, load_config
     from weakseg.pipeline import Validation, run_pipeline, stages_until
-    from weakseg.rundir import VALIDATION, RunDir, first_process
+    from weakseg.runs.processes import first_process
+    from weakseg.runs.run_dir import VALIDATION, RunDir
 
     if isinstance(config, RunConfig):
         if overrides:
@@ -253,8 +254,8 @@ def _checked(
     name: str = "catalog.json",
 ) -> tuple[Catalog, list[str], str]:
     """The catalog to use, the ids left out, and a hash of what was checked."""
-    from weakseg.data import check as checking
-    from weakseg.data.source import read_source
+    from weakseg.sources import check as checking
+    from weakseg.sources.source import read_source
 
     found = read_source(source, kind=kind, split=split)
     key = _hash_of(found)
@@ -283,7 +284,7 @@ def _checked(
 def _hash_of(found: Source) -> str:
     """A hash of all that `check` looks at; empty if something cannot even be found."""
     from weakseg.pipeline import truth_digest
-    from weakseg.stagedir import fingerprint_hash
+    from weakseg.runs.stage_dir import fingerprint_hash
 
     if found.fatal:
         return ""
@@ -331,8 +332,8 @@ def evaluate(
         >>> weakseg.evaluate("runs/cats/masks", "cats/masks").mean_iou  # doctest: +SKIP
         0.671
     """
-    from weakseg.data.text import read_list
-    from weakseg.stages.evaluate import evaluate_masks
+    from weakseg.apps.mask_folders import evaluate_masks
+    from weakseg.sources.text import read_list
 
     if isinstance(classes, Path):
         entries, faults = read_list(classes)
@@ -382,7 +383,7 @@ def export(
     from rich.console import Console
 
     from weakseg.apps.export import ExportRequest, export_run
-    from weakseg.rundir import RunDir
+    from weakseg.runs.run_dir import RunDir
 
     request = ExportRequest(
         run=RunDir(run),
@@ -474,8 +475,8 @@ def demo(
     from rich.console import Console
 
     from weakseg.apps.gallery import gallery
-    from weakseg.data.demo import write_demo
-    from weakseg.stagedir import write_atomic
+    from weakseg.demo_data.data_set import write_demo
+    from weakseg.files import write_atomic
 
     begun = time.monotonic()
     folder, console = Path(out), console or Console()

@@ -268,23 +268,25 @@ def _console(*, stderr: bool = False) -> Console:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from weakseg import api, display  # noqa: PLC0415
+    from weakseg import api  # noqa: PLC0415
+    from weakseg.console import show_demo  # noqa: PLC0415
 
     console = _console()
     summary = api.demo(options.out, count=options.count, seed=options.seed, console=console)
-    display.show_demo(summary, console)
+    show_demo(summary, console)
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    from weakseg import api, display  # noqa: PLC0415
+    from weakseg import api  # noqa: PLC0415
+    from weakseg.console import show_report  # noqa: PLC0415
 
     progress = _shown_progress()
     report = api.check(options.source, kind=options.kind, split=options.split, console=progress)
     if options.json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
-        display.show_report(report, _console())
+        show_report(report, _console())
     return FAULTS if report.faults else 0
 
 
@@ -292,7 +294,7 @@ def _run(options: argparse.Namespace) -> int:
     overrides = [*options.set, *([f"device={options.device}"] if options.device else [])]
     overrides += ["segment.truth_masks=true"] if options.truth_masks else []
     if options.print_config:
-        from weakseg.config import load_config  # noqa: PLC0415
+        from weakseg.config.run_config import load_config  # noqa: PLC0415
 
         sys.stdout.write(load_config(options.preset, options.config, overrides).to_yaml())
         return 0
@@ -302,7 +304,8 @@ def _run(options: argparse.Namespace) -> int:
     if missing:
         options.parser.error(f"the following arguments are required: {', '.join(missing)}")
 
-    from weakseg import api, display  # noqa: PLC0415
+    from weakseg import api  # noqa: PLC0415
+    from weakseg.console import show_faults, show_summary  # noqa: PLC0415
 
     console = _console()
     try:
@@ -322,9 +325,9 @@ def _run(options: argparse.Namespace) -> int:
             console=console,
         )
     except api.FaultsFoundError as error:
-        display.show_faults(error.report, console)
+        show_faults(error.report, console)
         raise
-    display.show_summary(summary, console)
+    show_summary(summary, console)
     return 0
 
 
@@ -377,7 +380,8 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _label(options: argparse.Namespace) -> int:
-    from weakseg import api, display  # noqa: PLC0415
+    from weakseg import api  # noqa: PLC0415
+    from weakseg.console import show_labels  # noqa: PLC0415
 
     console = _console()
     summary = api.label(
@@ -391,5 +395,5 @@ def _label(options: argparse.Namespace) -> int:
         mirror=options.mirror,
         long_side=None if options.full_size else "model",
     )
-    display.show_labels(summary, console)
+    show_labels(summary, console)
     return FAULTS if summary.bad else 0

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from weakseg.rundir import VALIDATION, RunDir, StageContext, first_process
-from weakseg.stagedir import StageDir, fingerprint_hash
+from weakseg.runs.context import StageContext
+from weakseg.runs.processes import first_process
+from weakseg.runs.run_dir import VALIDATION, RunDir
+from weakseg.runs.stage_dir import StageDir, fingerprint_hash
 from weakseg.training.memory import release_memory
 from weakseg.types import Catalog, ConfigError, DataError
 
 if TYPE_CHECKING:
-    from weakseg.config import RunConfig
+    from weakseg.config.run_config import RunConfig
 
 StageFunction = Callable[[StageContext], Mapping[str, object]]
 

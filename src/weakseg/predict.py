@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from weakseg.data.ahead import Size, read_in_batches
-from weakseg.data.faults import FileError, listed
-from weakseg.data.given import GivenImage, listed_images
-from weakseg.ops.cam import LEAST_SIDE, network_size
-from weakseg.ops.labels import best_labels
-from weakseg.ops.predict import multi_scale_probabilities
+from weakseg.data.image_inputs import GivenImage, listed_images
+from weakseg.data.prefetch import Size, read_in_batches
+from weakseg.faults import FileError, listed
+from weakseg.ops.cams import LEAST_SIDE, network_size
+from weakseg.ops.label_maps import best_labels
 from weakseg.ops.tiles import GRID, spans, tiled_scores
-from weakseg.rundir import RunDir
+from weakseg.ops.tta import multi_scale_probabilities
+from weakseg.runs.run_dir import RunDir
 from weakseg.training.device import Inference, Precision
 from weakseg.types import DataError, RunError
 

@@ -19,12 +19,13 @@ from weakseg.apps.export import FORMATS
 from weakseg.apps.formats import coco, cvat, label_studio, voc
 from weakseg.apps.formats.labelled import Job, Labelled
 from weakseg.cli import main
-from weakseg.config import load_config
+from weakseg.config.run_config import load_config
 from weakseg.data.images import read_mask
 from weakseg.data.masks import write_mask
 from weakseg.data.rle import CvatRLE, from_brush_rle, from_coco_rle, from_cvat_rle
-from weakseg.rundir import RunDir, StageContext
-from weakseg.stages.confidence import mask_confidences
+from weakseg.runs.confidence import mask_confidences
+from weakseg.runs.context import StageContext
+from weakseg.runs.run_dir import RunDir
 from weakseg.types import Catalog, DataError, RunError, Sample
 
 CLASSES = ("big dog", "Kätzchen 🐈", 'it\'s <"b"> & co', "none of them")

@@ -5,7 +5,7 @@ from PIL import Image
 
 from weakseg import api
 from weakseg.apps.gallery import gallery
-from weakseg.data.demo import write_demo
+from weakseg.demo_data.data_set import write_demo
 from weakseg.types import RunError
 
 SET = (

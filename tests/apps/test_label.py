@@ -12,7 +12,7 @@ import weakseg
 from weakseg.apps import label as module
 from weakseg.data.images import read_mask
 from weakseg.data.masks import mask_classes
-from weakseg.models.backbone import BackboneSettings
+from weakseg.models.backbones import BackboneSettings
 from weakseg.models.segmenter import Segmenter, SegmenterSettings
 from weakseg.predict import Labeler
 from weakseg.types import DataError, RunError

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from weakseg.apps import onnx as module
 from weakseg.apps.onnx import export_onnx
-from weakseg.models.backbone import BackboneSettings
+from weakseg.models.backbones import BackboneSettings
 from weakseg.models.segmenter import Segmenter, SegmenterSettings
-from weakseg.rundir import RunDir
+from weakseg.runs.run_dir import RunDir
 from weakseg.types import Catalog, ConfigError, RunError, Sample
 
 onnxruntime = pytest.importorskip("onnxruntime")

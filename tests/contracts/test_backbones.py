@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from weakseg.models.amr import AMR, AMRSettings
-from weakseg.models.backbone import Backbone, BackboneSettings
-from weakseg.models.folding import NormedConv2d, clamped_in_place, folded
+from weakseg.models.backbones import Backbone, BackboneSettings
+from weakseg.models.cpu.batch_norm import NormedConv2d, clamped_in_place, folded
 from weakseg.types import ConfigError, WeightsError
 
 FAMILIES = [

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from weakseg.models.backbone import BackboneSettings
+from weakseg.models.backbones import BackboneSettings
 from weakseg.models.decoders import DECODERS, ParallelConvolutions
 from weakseg.models.segmenter import Segmenter, SegmenterSettings
 from weakseg.types import ConfigError

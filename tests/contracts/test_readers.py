@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from weakseg.data.check import check_catalog, skip_bad
-from weakseg.data.source import KINDS, open_catalog
+from weakseg.sources.check import check_catalog, skip_bad
+from weakseg.sources.source import KINDS, open_catalog
 from weakseg.types import Catalog, DataError
 
 TAGS = {

@@ -13,8 +13,8 @@ from PIL import Image
 
 from weakseg.data import decode
 from weakseg.data.decode import decode_fully
-from weakseg.data.faults import FileError
 from weakseg.data.images import image_size, read_image, read_mask
+from weakseg.faults import FileError
 from weakseg.types import DataError
 
 pytestmark = pytest.mark.filterwarnings(

@@ -7,9 +7,9 @@ import torch
 from timm.models.resnet import Bottleneck
 
 from weakseg.models.amr import AMR, AMRSettings, AttentionModulation
-from weakseg.models.backbone import BackboneSettings
-from weakseg.models.folding import NormedConv2d
-from weakseg.training.tasks import TagTask, TagTaskSettings
+from weakseg.models.backbones import BackboneSettings
+from weakseg.models.cpu.batch_norm import NormedConv2d
+from weakseg.training.tag_task import TagTask, TagTaskSettings
 
 GOLDEN = Path(os.environ.get("WEAKSEG_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
 KEYS = {

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from weakseg.models.amr import AMR, AMRSettings
-from weakseg.models.backbone import Backbone, BackboneSettings
-from weakseg.models.depthwise import DepthwiseConv2d
+from weakseg.models.backbones import Backbone, BackboneSettings
+from weakseg.models.cpu.depthwise import DepthwiseConv2d
 from weakseg.models.segmenter import Segmenter, SegmenterSettings
 from weakseg.types import ConfigError, WeightsError
 
@@ -171,7 +171,7 @@ def test_a_folder_half_written_is_no_network(model, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     model.save_pretrained(tmp_path)
-    monkeypatch.setattr("weakseg.models.pretrained.save", full)
+    monkeypatch.setattr("weakseg.models.hub.save", full)
     with pytest.raises(WeightsError, match=r"cannot write .*: No space left on device"):
         model.save_pretrained(tmp_path)
     with pytest.raises(WeightsError, match="cannot be loaded"):

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from weakseg.models.amr import AMR, AMRSettings
-from weakseg.models.backbone import BackboneSettings
-from weakseg.ops.cam import CamSettings, normalized
+from weakseg.models.backbones import BackboneSettings
+from weakseg.ops.cams import CamSettings, normalized
 from weakseg.stages.cams import MapNetwork, examples
 from weakseg.training.device import Inference
 

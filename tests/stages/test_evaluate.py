@@ -13,10 +13,12 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from weakseg.apps.mask_folders import evaluate_masks
 from weakseg.data.masks import write_mask
-from weakseg.ops.metrics import EvaluateSettings, mean_iou
-from weakseg.rundir import RunDir, StageContext
-from weakseg.stages.evaluate import evaluate, evaluate_masks
+from weakseg.metrics.confusion import EvaluateSettings, mean_iou
+from weakseg.runs.context import StageContext
+from weakseg.runs.run_dir import RunDir
+from weakseg.stages.evaluate import evaluate
 from weakseg.types import Catalog, DataError, RunError, Sample
 
 CLASSES = ("cat", "dog", "cow [old]")

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from weakseg import api
-from weakseg.data.demo import write_demo
 from weakseg.data.images import image_size, read_mask
-from weakseg.stages.maps import load_maps, map_kinds, read_boundary
+from weakseg.demo_data.data_set import write_demo
+from weakseg.runs.image_maps import load_maps, map_kinds, read_boundary
 
 SET = (
     "fit.epochs=1",

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from weakseg import api
-from weakseg.data.demo import write_demo
 from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import write_mask
+from weakseg.demo_data.data_set import write_demo
 from weakseg.models.segmenter import Segmenter
-from weakseg.rundir import VALIDATION, RunDir
-from weakseg.stages.learning import STATE
+from weakseg.runs.learning import STATE
+from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.stages.segment import steps_logged
 from weakseg.types import DataError, RunError
 

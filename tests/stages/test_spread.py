@@ -4,8 +4,8 @@ import torch
 from safetensors.torch import load_file
 
 from weakseg import api
-from weakseg.data.demo import write_demo
-from weakseg.stages.maps import load_maps
+from weakseg.demo_data.data_set import write_demo
+from weakseg.runs.image_maps import load_maps
 
 SET = (
     "fit.epochs=1",

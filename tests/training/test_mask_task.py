@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from weakseg.data.datasets import ShuffledBatches
-from weakseg.models.backbone import BackboneSettings
+from weakseg.models.backbones import BackboneSettings
 from weakseg.models.segmenter import Segmenter, SegmenterSettings
 from weakseg.ops.losses import mask_loss
 from weakseg.training.fit import fit, steps_done

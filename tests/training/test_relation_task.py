@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from weakseg.models.amr import AMR
-from weakseg.models.backbone import BackboneSettings
+from weakseg.models.backbones import BackboneSettings
 from weakseg.models.irn import RelationNet
-from weakseg.training.tasks import RelationTask
+from weakseg.training.relation_task import RelationTask
 
 
 @pytest.fixture(params=[False, True], ids=["boundary", "both heads"])

@@ -18,9 +18,10 @@ from weakseg.apps.formats import coco, cvat, label_studio, voc
 from weakseg.apps.formats.labelled import Job, Labelled
 from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import mask_classes
-from weakseg.rundir import RunDir, StageContext
-from weakseg.stages.confidence import mask_confidences
-from weakseg.stages.scores import top_label
+from weakseg.metrics.scores import top_label
+from weakseg.runs.confidence import mask_confidences
+from weakseg.runs.context import StageContext
+from weakseg.runs.run_dir import RunDir
 from weakseg.types import Catalog, DataError, RunError, Sample
 
 _NAMED = 5

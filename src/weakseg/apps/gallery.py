@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from weakseg.apps.picture_grid import heat, sheet
 from weakseg.data.images import read_image, read_mask
 from weakseg.data.masks import overlay
-from weakseg.data.sheet import heat, sheet
-from weakseg.rundir import RunDir, StageContext
-from weakseg.stages.maps import chosen_map, load_maps, read_boundary
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import chosen_map, load_maps, read_boundary
+from weakseg.runs.run_dir import RunDir
 from weakseg.types import Sample
 
 

@@ -16,13 +16,14 @@ from typing import IO, Any, Protocol, Unpack
 from rich.console import Console
 from torch import Tensor
 
-from weakseg.data.faults import Fault
-from weakseg.data.finding import NamedImage, find_images
 from weakseg.data.masks import write_mask
-from weakseg.data.tags import read_tags
+from weakseg.faults import Fault
+from weakseg.files import dump_json, is_part, plain, read_json, write_atomic
 from weakseg.predict import Labeler, LabelOptions, model_folder
 from weakseg.progress import track
-from weakseg.stagedir import changed_keys, dump_json, is_part, plain, read_json, write_atomic
+from weakseg.runs.stage_dir import changed_keys
+from weakseg.sources.named_images import NamedImage, find_images
+from weakseg.sources.tag_tables import read_tags
 from weakseg.training.memory import kept_memory
 from weakseg.types import DataError, RunError
 

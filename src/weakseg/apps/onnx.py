@@ -15,13 +15,13 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from weakseg import __version__
-from weakseg.data.demo import draw_demo
-from weakseg.data.given import GivenImage, given_pixels, given_size
+from weakseg.data.image_inputs import GivenImage, given_pixels, given_size
+from weakseg.demo_data.data_set import draw_demo
+from weakseg.files import write_atomic
 from weakseg.models.segmenter import Segmenter
-from weakseg.ops.cam import LEAST_SIDE, network_size
+from weakseg.ops.cams import LEAST_SIDE, network_size
 from weakseg.predict import model_folder
-from weakseg.rundir import RunDir
-from weakseg.stagedir import write_atomic
+from weakseg.runs.run_dir import RunDir
 from weakseg.types import ConfigError, DataError, RunError
 
 TOLERANCE = 1e-3

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from weakseg.data.faults import FaultKind, FileError
+from weakseg.faults import FaultKind, FileError
 
 MAX_PIXELS = 200_000_000
 """Images with more pixels than this by their header are refused before they are decoded."""

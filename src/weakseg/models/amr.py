@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from weakseg.models.backbone import Backbone, BackboneSettings, keep_frozen
+from weakseg.models.backbones import Backbone, BackboneSettings, keep_frozen
 
 Amplitude = Literal["density", "unit", "mean"]
 Statistics = Literal["per_sample", "per_batch"]
@@ -309,7 +309,7 @@ class AMR(nn.Module):
         """The spotlight's shallowest features on the last grid.
 
         They are as fine as the maps and still tell surfaces apart, where the last features only
-        tell classes: what maps are spread along (`weakseg.ops.spreading`).
+        tell classes: what maps are spread along (`weakseg.ops.propagation`).
 
         Args:
             images: RGB images [B,3,H,W] in 0..1, or uint8 in 0..255.

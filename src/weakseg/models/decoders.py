@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from weakseg.models.depthwise import use_fast_gradients
+from weakseg.models.cpu.depthwise import use_fast_gradients
 
 Widths = tuple[int, ...]
 Built = tuple[nn.Module, int]

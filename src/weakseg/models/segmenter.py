@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from weakseg.models.amr import AMR
-from weakseg.models.backbone import Backbone, BackboneSettings
+from weakseg.models.backbones import Backbone, BackboneSettings
+from weakseg.models.cpu.batch_norm import EvenConv2d
 from weakseg.models.decoders import DECODERS, build_decoder
-from weakseg.models.folding import EvenConv2d
-from weakseg.models.pretrained import load_folder, push_folder, said, save_folder
+from weakseg.models.hub import load_folder, push_folder, said, save_folder
 from weakseg.types import ConfigError, WeightsError
 
 FORMAT = "weakseg-segmenter-1"

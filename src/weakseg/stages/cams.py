@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from weakseg.data.images import image_size
 from weakseg.models.amr import AMR
-from weakseg.models.fixed import fixed, mean_inputs
-from weakseg.ops.cam import CamSettings, careful_cams, multi_scale_cams, normalized
-from weakseg.rundir import StageContext
+from weakseg.models.cpu.inference import fixed, mean_inputs
+from weakseg.ops.cams import CamSettings, careful_cams, multi_scale_cams, normalized
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_batches import image_batches
+from weakseg.runs.image_maps import BRANCHES
 from weakseg.stages.classify import load_network
-from weakseg.stages.maps import BRANCHES
-from weakseg.stages.reading import image_batches
 from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory
 from weakseg.types import Sample

@@ -8,9 +8,9 @@ import torch
 
 from weakseg.data.datasets import TaggedViews
 from weakseg.models.amr import AMR
-from weakseg.rundir import StageContext
-from weakseg.stages.learning import finish_learning, learn, with_state
-from weakseg.training.tasks import TagTask
+from weakseg.runs.context import StageContext
+from weakseg.runs.learning import finish_learning, learn, with_state
+from weakseg.training.tag_task import TagTask
 
 
 def classify(context: StageContext) -> Mapping[str, object]:

@@ -11,11 +11,8 @@ from rich.table import Table
 from torch import Tensor
 
 from weakseg.data.images import read_mask
-from weakseg.ops.metrics import EvaluateSettings, SweepPoint, ThresholdSweep, mean_iou
-from weakseg.rundir import StageContext
-from weakseg.stages.maps import load_maps, map_kinds, map_stages, map_title
-from weakseg.stages.mask_folders import evaluate_masks
-from weakseg.stages.scores import (
+from weakseg.metrics.confusion import EvaluateSettings, mean_iou
+from weakseg.metrics.scores import (
     MaskScorer,
     Scores,
     class_table,
@@ -24,9 +21,10 @@ from weakseg.stages.scores import (
     size_text,
     top_label,
 )
+from weakseg.metrics.sweep import SweepPoint, ThresholdSweep
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import load_maps, map_kinds, map_stages, map_title
 from weakseg.types import IGNORE, DataError, RunError, Sample
-
-__all__ = ["Scores", "evaluate", "evaluate_masks"]
 
 _REMEDY = "remove that stage's folder and give `weakseg run` again"
 

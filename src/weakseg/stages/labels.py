@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from weakseg.config import RunConfig
+from weakseg.config.run_config import RunConfig
 from weakseg.data.images import image_size
 from weakseg.models.segmenter import Segmenter
-from weakseg.ops.labels import best_labels
-from weakseg.ops.predict import PredictSettings, multi_scale_probabilities
-from weakseg.stages.reading import image_batches
+from weakseg.ops.label_maps import best_labels
+from weakseg.ops.tta import PredictSettings, multi_scale_probabilities
+from weakseg.runs.image_batches import image_batches
 from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory
 from weakseg.types import Sample

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 
 from weakseg.data.images import read_image, read_mask, resized
 from weakseg.data.masks import write_mask
-from weakseg.ops.cam import label_map, working_size
-from weakseg.ops.labels import best_labels, class_labels
-from weakseg.ops.refining import refined_shares
-from weakseg.rundir import StageContext
-from weakseg.stages.maps import background_scores, chosen_map, chosen_title, load_maps, map_stages
-from weakseg.stages.parallel import each
+from weakseg.ops.cams import label_map, working_size
+from weakseg.ops.label_maps import best_labels, class_labels
+from weakseg.ops.refinement import refined_shares
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import (
+    background_scores,
+    chosen_map,
+    chosen_title,
+    load_maps,
+    map_stages,
+)
+from weakseg.runs.parallel import each
 from weakseg.types import Sample
 
 

@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader
 
 from weakseg.data.datasets import MaskedViews, ShuffledBatches
 from weakseg.models.irn import RelationNet
-from weakseg.rundir import StageContext, first_process
+from weakseg.runs.context import StageContext
+from weakseg.runs.learning import finish_learning, learn, with_state
+from weakseg.runs.processes import first_process
 from weakseg.stages.classify import load_network
-from weakseg.stages.learning import finish_learning, learn, with_state
 from weakseg.training.device import accelerator_for
-from weakseg.training.tasks import RelationTask
+from weakseg.training.relation_task import RelationTask
 
 _MEASURED_BATCHES = 64
 """Batches over which the mean displacement is measured."""

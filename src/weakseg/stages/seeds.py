@@ -9,12 +9,18 @@ import torch
 
 from weakseg.data.images import read_image, resized
 from weakseg.data.masks import write_mask
-from weakseg.ops.cam import label_map, working_size
-from weakseg.ops.labels import class_labels
+from weakseg.ops.cams import label_map, working_size
+from weakseg.ops.label_maps import class_labels
 from weakseg.ops.seeds import SeedSettings, confident_seeds, doubtful, scaled_crf
-from weakseg.rundir import StageContext
-from weakseg.stages.maps import background_scores, chosen_map, chosen_title, load_maps, map_stage
-from weakseg.stages.parallel import each
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import (
+    background_scores,
+    chosen_map,
+    chosen_title,
+    load_maps,
+    map_stage,
+)
+from weakseg.runs.parallel import each
 from weakseg.types import Sample
 
 

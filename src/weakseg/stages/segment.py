@@ -12,17 +12,18 @@ from torch import Tensor
 from weakseg.data.datasets import MaskedViews
 from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import write_mask
-from weakseg.models.pretrained import CONFIG
+from weakseg.metrics.confusion import ConfusionMatrix, mean_iou
+from weakseg.metrics.scores import top_label
+from weakseg.models.hub import CONFIG
 from weakseg.models.segmenter import Segmenter
 from weakseg.ops.losses import balancing_weights
-from weakseg.ops.metrics import ConfusionMatrix, mean_iou
-from weakseg.ops.predict import PredictSettings
+from weakseg.ops.tta import PredictSettings
 from weakseg.predict import MODEL
-from weakseg.rundir import StageContext, first_process
+from weakseg.runs.context import StageContext
+from weakseg.runs.learning import learn
+from weakseg.runs.processes import first_process
 from weakseg.stages.classify import load_network
 from weakseg.stages.labels import label_images
-from weakseg.stages.learning import learn
-from weakseg.stages.scores import top_label
 from weakseg.training.device import accelerator_for
 from weakseg.training.fit import CHECKPOINT, LOG
 from weakseg.training.mask_task import MaskTask

@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from weakseg.models.amr import AMR
-from weakseg.ops.cam import grid_size, normalized, resized_images, upsampled
+from weakseg.ops.cams import grid_size, normalized, resized_images, upsampled
+from weakseg.ops.propagation import spread as spread_maps
+from weakseg.ops.propagation import stretched
 from weakseg.ops.prototypes import (
     Prototypes,
     gathered,
@@ -19,12 +21,10 @@ from weakseg.ops.prototypes import (
     prototype_map,
     sorted_out,
 )
-from weakseg.ops.spreading import spread as spread_maps
-from weakseg.ops.spreading import stretched
-from weakseg.rundir import StageContext
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import BRANCHES, load_maps
 from weakseg.stages.cams import map_batches
 from weakseg.stages.classify import load_network
-from weakseg.stages.maps import BRANCHES, load_maps
 from weakseg.training.device import Inference
 from weakseg.types import Catalog
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import write_mask
+from weakseg.metrics.scores import MaskScorer, size_text, top_label
 from weakseg.models.segmenter import Segmenter
 from weakseg.predict import MODEL
-from weakseg.rundir import StageContext
+from weakseg.runs.context import StageContext
 from weakseg.stages.labels import label_images
-from weakseg.stages.scores import MaskScorer, size_text, top_label
 from weakseg.types import DataError, Sample
 
 

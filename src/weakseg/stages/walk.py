@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weakseg.ops.cam import grid_size, upsampled
+from weakseg.ops.cams import grid_size, upsampled
 from weakseg.ops.walk import random_walk
-from weakseg.rundir import StageContext
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import chosen_map, load_maps, map_stage
 from weakseg.stages.cams import map_batches
 from weakseg.stages.classify import load_network
-from weakseg.stages.maps import chosen_map, load_maps, map_stage
 from weakseg.stages.relate import boundaries, load_relations
 from weakseg.training.device import Inference
 

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from weakseg.data.transforms import MaskAugmentSettings
-from weakseg.models.backbone import BackboneSettings
+from weakseg.models.backbones import BackboneSettings
 from weakseg.models.segmenter import Segmenter, SegmenterSettings
 from weakseg.ops.losses import mask_loss
-from weakseg.ops.predict import PredictSettings
+from weakseg.ops.tta import PredictSettings
 from weakseg.training.fit import FitSettings
 from weakseg.types import IGNORE
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from weakseg.config import load_config
+from weakseg.config.run_config import load_config
 from weakseg.pipeline import STAGES, Stage, run_pipeline
-from weakseg.rundir import RunDir
+from weakseg.runs.run_dir import RunDir
 from weakseg.types import Catalog, Sample
 
 EVIL = '<script>alert("1")</script>'

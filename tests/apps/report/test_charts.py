@@ -4,7 +4,7 @@ import pytest
 
 from weakseg.apps.report.charts import Axis, histogram_chart, sweep_chart, training_charts
 from weakseg.apps.report.facts import TrainingLog
-from weakseg.apps.report.metrics import Sweep
+from weakseg.apps.report.readings import Sweep
 
 
 def points(path):

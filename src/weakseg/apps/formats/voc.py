@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import torch
 
 from weakseg.apps.formats.labelled import Job, Labelled, xml_file, xml_text
-from weakseg.data.classes import CLASSES_FILE
 from weakseg.data.masks import voc_palette, write_mask
 from weakseg.data.rle import box_of
+from weakseg.sources.class_names import CLASSES_FILE
 
 
 def write(images: Iterable[Labelled], job: Job, folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from weakseg.apps.report.facts import TrainingLog
-from weakseg.apps.report.metrics import Sweep
+from weakseg.apps.report.readings import Sweep
 
 _POINTS = 40
 """Most points of a training's curve: each is the mean of as many steps as that takes."""

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from weakseg.apps.report.facts import Facts
 from weakseg.data.images import read_mask
-from weakseg.ops.threshold import BINS, score_histogram
-from weakseg.stages.maps import BRANCHES, load_maps, map_kinds, map_stages, map_title
+from weakseg.ops.thresholds import BINS, score_histogram
+from weakseg.runs.image_maps import BRANCHES, load_maps, map_kinds, map_stages, map_title
 from weakseg.types import RunError, Sample, WeaksegError
 
 MAX_LOOKED_AT = 2000

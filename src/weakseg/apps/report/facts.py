@@ -9,10 +9,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from weakseg.apps.report.metrics import Score, Sweep, is_number, number_or_nan, scores_in, sweeps_in
+from weakseg.apps.report.readings import (
+    Score,
+    Sweep,
+    is_number,
+    number_or_nan,
+    scores_in,
+    sweeps_in,
+)
+from weakseg.files import read_json
 from weakseg.pipeline import STAGES
-from weakseg.rundir import RunDir, StageContext
-from weakseg.stagedir import StageDir, read_json
+from weakseg.runs.context import StageContext
+from weakseg.runs.run_dir import RunDir
+from weakseg.runs.stage_dir import StageDir
 from weakseg.types import Catalog, RunError
 
 ABOUT: Mapping[str, str] = {

@@ -14,10 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 
 from weakseg import progress
-from weakseg.apps.report import charts, doubts, pictures, scores
+from weakseg.apps.report import charts, doubts, pictures
+from weakseg.apps.report import score_tables as scores
 from weakseg.apps.report.doubts import Survey
 from weakseg.apps.report.facts import Facts, read_facts
-from weakseg.stagedir import write_atomic
+from weakseg.files import write_atomic
 
 FILE = "report.html"
 _FRAME_BYTES = 600_000

@@ -1,0 +1,216 @@
+"""All settings of a run, composed of their owners' own, and the presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from weakseg.config.layers import Layer, assemble, assignment_layer, read_layer, to_yaml
+from weakseg.data.transforms import AugmentSettings
+from weakseg.metrics.confusion import EvaluateSettings
+from weakseg.models.amr import AMRSettings
+from weakseg.models.backbones import BackboneSettings
+from weakseg.ops.cams import CamSettings
+from weakseg.ops.propagation import SpreadSettings
+from weakseg.ops.prototypes import PrototypeSettings
+from weakseg.ops.refinement import RefineSettings
+from weakseg.ops.seeds import SeedSettings
+from weakseg.ops.tta import PredictSettings
+from weakseg.ops.walk import WalkSettings
+from weakseg.training.fit import FitSettings
+from weakseg.training.mask_task import SegmentSettings
+from weakseg.training.relation_task import RelateSettings
+from weakseg.training.tag_task import TagTaskSettings
+from weakseg.types import ConfigError
+
+ENVIRONMENT = frozenset(
+    {
+        "device",
+        "precision",
+        "cams.batch_size",
+        *(
+            f"{fit}.{name}"
+            for fit in ("fit", "relate.fit", "segment.fit")
+            for name in ("checkpoint_seconds", "workers")
+        ),
+    }
+)
+"""Settings that say where and how fast to compute, not what: they belong to no fingerprint, so that
+a run begun on one machine goes on on another."""
+
+
+class RunConfig(BaseModel):
+    """All settings of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(0, ge=0, lt=2**31, description="of every random choice")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where to compute; auto: cuda, else mps, else cpu"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the device has instructions for it, else fp32"
+    )
+    backbone: BackboneSettings = Field(
+        default_factory=BackboneSettings, description="the pretrained network"
+    )
+    amr: AMRSettings = Field(
+        default_factory=AMRSettings, description="its spotlight and compensation branches"
+    )
+    task: TagTaskSettings = Field(
+        default_factory=TagTaskSettings, description="what classification learns from"
+    )
+    fit: FitSettings = Field(default_factory=FitSettings, description="how classification learns")
+    augment: AugmentSettings = Field(
+        default_factory=AugmentSettings, description="how images are varied in training"
+    )
+    cams: CamSettings = Field(
+        default_factory=CamSettings, description="how class activation maps are taken"
+    )
+    spread: SpreadSettings = Field(
+        default_factory=SpreadSettings, description="how maps get better without training"
+    )
+    prototypes: PrototypeSettings = Field(
+        default_factory=PrototypeSettings, description="how local prototypes are found"
+    )
+    seeds: SeedSettings = Field(
+        default_factory=SeedSettings, description="how maps become confident seeds"
+    )
+    relate: RelateSettings = Field(
+        default_factory=RelateSettings, description="how boundaries are learnt from seeds"
+    )
+    walk: WalkSettings = Field(
+        default_factory=WalkSettings, description="how maps walk up to the boundaries"
+    )
+    refine: RefineSettings = Field(
+        default_factory=RefineSettings, description="how maps become masks"
+    )
+    segment: SegmentSettings = Field(
+        default_factory=SegmentSettings, description="the segmentation network"
+    )
+    predict: PredictSettings = Field(
+        default_factory=PredictSettings, description="how it looks at the validation images"
+    )
+    evaluate: EvaluateSettings = Field(
+        default_factory=EvaluateSettings, description="what is scored where truth exists"
+    )
+
+    def to_yaml(self) -> str:
+        """Every setting as YAML with its description; `load_config(file=…)` reads it back."""
+        return to_yaml(self)
+
+    def sections(self, names: Sequence[str]) -> dict[str, Any]:
+        """Sections, or single settings as `refine.maps`, as plain values, for a fingerprint.
+
+        What belongs to `ENVIRONMENT` is left out.
+        """
+        everything = _flat(self.model_dump(mode="json"))
+        return {
+            key: value
+            for key, value in everything.items()
+            if key not in ENVIRONMENT
+            and any(key == name or key.startswith(f"{name}.") for name in names)
+        }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+PRESETS: Mapping[str, Mapping[str, object]] = {
+    "fast": {
+        "fit": {"epochs": 5},
+        "augment": {"crop": 256, "long_side": [256, 448]},
+        "cams": {"long_side": 448},
+        "relate": {"augment": {"crop": 256, "long_side": [256, 448]}},
+        "refine": {"kind": "irn"},
+        "segment": {
+            "fit": {"epochs": 8},
+            "augment": {"crop": 256, "long_side": [200, 800]},
+            "long_side": 416,
+        },
+        "predict": {"scales": [1.0]},
+    },
+    "standard": {
+        "fit": {"epochs": 6, "accumulate": 2},
+        "augment": {"crop": 288, "long_side": [288, 480]},
+    },
+    "paper": {
+        "backbone": {"name": "resnet50", "weights": "timm"},
+        "amr": {"shared_stages": 1, "placement": "block", "amplitude": "density"},
+        "task": {"cps_maps": "raw", "compensation_lr": 10.0},
+        "fit": {"epochs": 8, "lr": 0.01, "warmup": 0.0},
+        "augment": {"crop": 512, "long_side": [320, 640]},
+        "cams": {"scales": [0.5, 1.0, 1.5, 2.0]},
+        "segment": {
+            "backbone": {"name": "resnet101", "weights": "timm", "output_stride": 8},
+            "network": {"decoder": "deeplabv2", "dropout": 0.0},
+            "task": {"ema": 0.0},
+            "fit": {
+                "epochs": 28,
+                "batch_size": 10,
+                "lr": 2.5e-4,
+                "weight_decay": 5e-4,
+                "warmup": 0.0,
+            },
+            "augment": {"crop": 320, "long_side": [250, 750], "color": 0.0},
+            "long_side": 500,
+            "held_out": 0.0,
+        },
+        "predict": {"scales": [0.5, 0.75, 1.0, 1.25, 1.5]},
+    },
+    "demo": {
+        "fit": {"epochs": 9, "batch_size": 8, "lr": 0.01},
+        "augment": {"crop": 160, "long_side": [160, 288]},
+        "cams": {"long_side": 256, "scales": [1.0]},
+        "seeds": {"long_side": 256},
+        "relate": {
+            "fit": {"epochs": 6, "batch_size": 8},
+            "augment": {"crop": 160, "long_side": [160, 320]},
+        },
+        "refine": {"kind": "irn"},
+        "segment": {
+            "fit": {"epochs": 12},
+            "augment": {"crop": 160, "long_side": [160, 320]},
+            "long_side": 256,
+        },
+        "predict": {"scales": [1.0]},
+    },
+}
+"""What each preset changes of the defaults."""
+
+
+def load_config(
+    preset: str = "standard", file: Path | str | None = None, overrides: Sequence[str] = ()
+) -> RunConfig:
+    """Lays a preset, a file and overrides over the defaults, the later over the earlier.
+
+    Args:
+        preset: `fast`, `standard`, `paper` or `demo`.
+        file: A YAML file of settings; a run's `config.yaml` is one.
+        overrides: Single settings, as `fit.epochs=5`; the values are YAML.
+
+    Raises:
+        ConfigError: The preset or a key is unknown, a value of the wrong kind, or the file
+            unreadable.
+
+    Example:
+        >>> load_config("fast", overrides=["seed=7"]).seed
+        7
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    layers = [Layer(PRESETS[preset], f"preset {preset}")]
+    if file is not None:
+        layers.append(read_layer(Path(file)))
+    layers += [assignment_layer(text) for text in overrides]
+    return assemble(RunConfig, layers)

@@ -1,1 +1,0 @@
-"""The picture-book painter behind the generated data set: shapes, creatures, scenery."""

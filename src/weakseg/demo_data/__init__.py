@@ -1,0 +1,1 @@
+"""Generated pictures with exact masks, for the demo and the tests."""

@@ -1,0 +1,212 @@
+"""Scores of label maps against their truth, gathered image by image; JSON and tables of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from weakseg.metrics.boundary_iou import BoundaryIoU, trimap_band
+from weakseg.metrics.confusion import (
+    ConfusionMatrix,
+    EvaluateSettings,
+    class_iou,
+    class_precision,
+    class_recall,
+    mean_iou,
+)
+from weakseg.types import IGNORE
+
+BACKGROUND_NAME = "background"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well label maps fit their truth. All rates are in 0..1, NaN where there is nothing.
+
+    Attributes:
+        names: The labels' names, background first: C of them.
+        images: How many images were scored.
+        counts: Confusion matrix [C,C] int64, truth down, prediction across.
+        boundary_iou: Per label [C], None if not measured.
+        trimap: Mean IoU within bands around the truth's contours, by width in pixels.
+    """
+
+    names: tuple[str, ...]
+    images: int
+    counts: Tensor
+    boundary_iou: Tensor | None = None
+    trimap: Mapping[int, float] | None = None
+
+    @property
+    def iou(self) -> Tensor:
+        """IoU per label [C]."""
+        return class_iou(self.counts)
+
+    @property
+    def precision(self) -> Tensor:
+        """Pixel precision per label [C]."""
+        return class_precision(self.counts)
+
+    @property
+    def recall(self) -> Tensor:
+        """Pixel recall per label [C]."""
+        return class_recall(self.counts)
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean over the labels in the truth or the prediction."""
+        return float(mean_iou(self.counts))
+
+    @property
+    def mean_precision(self) -> float:
+        """Mean over the labels that are predicted at all."""
+        return float(self.precision.nanmean())
+
+    @property
+    def mean_recall(self) -> float:
+        """Mean over the labels in the truth."""
+        return float(self.recall.nanmean())
+
+    @property
+    def mean_boundary_iou(self) -> float:
+        """Mean over the labels with a contour in the truth or the prediction."""
+        return math.nan if self.boundary_iou is None else float(self.boundary_iou.nanmean())
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON knows it: NaN as None."""
+        record: dict[str, Any] = {
+            "images": self.images,
+            "mean_iou": _plain(self.mean_iou),
+            "mean_precision": _plain(self.mean_precision),
+            "mean_recall": _plain(self.mean_recall),
+            "iou": self._by_name(self.iou),
+            "precision": self._by_name(self.precision),
+            "recall": self._by_name(self.recall),
+            "confusion": self.counts.tolist(),
+        }
+        if self.boundary_iou is not None:
+            record["mean_boundary_iou"] = _plain(self.mean_boundary_iou)
+            record["boundary_iou"] = self._by_name(self.boundary_iou)
+        if self.trimap is not None:
+            record["trimap_mean_iou"] = {str(w): _plain(v) for w, v in self.trimap.items()}
+        return record
+
+    def table(self, title: str = "") -> Table:
+        """A table to print: a row per label, the means last, in percent."""
+        columns = {"IoU": self.iou, "precision": self.precision, "recall": self.recall}
+        if self.boundary_iou is not None:
+            columns["boundary IoU"] = self.boundary_iou
+        table = class_table(self.names, columns, title=title)
+        if self.trimap:
+            bands = ", ".join(f"{w} px {percent(value)}" for w, value in self.trimap.items())
+            table.caption = f"mIoU near contours: {bands}"
+        return table
+
+    def _by_name(self, values: Tensor) -> dict[str, float | None]:
+        return dict(zip(self.names, map(_plain, values.tolist()), strict=True))
+
+
+class MaskScorer:
+    """Gathers `Scores` image by image, in one pass.
+
+    Args:
+        classes: K, how many classes there are beside background.
+        settings: What is measured beside the confusion matrix.
+    """
+
+    def __init__(self, classes: int, settings: EvaluateSettings) -> None:
+        self.images = 0
+        self._matrix = ConfusionMatrix(classes)
+        self._boundary = BoundaryIoU(classes, ratio=settings.boundary_ratio)
+        self._trimap = {width: ConfusionMatrix(classes) for width in settings.trimap_widths}
+
+    def update(self, prediction: Tensor, truth: Tensor) -> None:
+        """Adds one image's prediction and truth, both [H,W].
+
+        Raises:
+            ValueError: The shapes differ, or a label is unknown.
+        """
+        self._matrix.update(prediction, truth)
+        self._boundary.update(prediction, truth)
+        for width, matrix in self._trimap.items():
+            matrix.update(prediction, truth.masked_fill(~trimap_band(truth, width), IGNORE))
+        self.images += 1
+
+    def scores(self, classes: Sequence[str]) -> Scores:
+        """The scores so far.
+
+        Args:
+            classes: Names of classes 1, 2, …; fewer than were allowed for is right as long as
+                the others never occurred.
+        """
+        names = (BACKGROUND_NAME, *classes)
+        known = len(names)
+        return Scores(
+            names,
+            self.images,
+            self._matrix.counts[:known, :known].clone(),
+            self._boundary.per_class()[:known],
+            {w: float(mean_iou(m.counts[:known, :known])) for w, m in self._trimap.items()},
+        )
+
+
+def class_table(names: Sequence[str], columns: Mapping[str, Tensor], *, title: str = "") -> Table:
+    """A table with a row per label and one of means, in percent.
+
+    Args:
+        names: The labels' names, C of them.
+        columns: Heading and rates [C] in 0..1, NaN where there is nothing.
+        title: Above the table.
+    """
+    table = Table(title=title or None, title_justify="left")
+    table.add_column("class")
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    for k, name in enumerate(names):
+        last = k == len(names) - 1
+        cells = (percent(float(values[k])) for values in columns.values())
+        table.add_row(_literal(name), *cells, end_section=last)
+    table.add_row("mean", *(percent(float(values.nanmean())) for values in columns.values()))
+    return table
+
+
+def percent(value: float) -> str:
+    """A rate in 0..1 as percent, `–` where there is none."""
+    return "–" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def count_labels(masks: Iterable[Tensor], classes: Sequence[str]) -> dict[str, int]:
+    """How many pixels each label has, by name.
+
+    Args:
+        masks: Label maps [H,W]; ignored pixels are not counted.
+        classes: Names of classes 1..K.
+    """
+    total = torch.zeros(256, dtype=torch.int64)
+    for mask in masks:
+        total += torch.bincount(mask.flatten(), minlength=256)
+    return dict(zip((BACKGROUND_NAME, *classes), total.tolist(), strict=False))
+
+
+def top_label(mask: Tensor) -> int:
+    """The greatest index of a label map, 255 apart; 0 if there is none."""
+    return int(mask.masked_fill(mask == IGNORE, 0).max())
+
+
+def size_text(mask: Tensor) -> str:
+    """Width × height, as users know it."""
+    return f"{mask.shape[1]}×{mask.shape[0]}"
+
+
+def _literal(text: str) -> str:
+    return text.replace("[", r"\[")  # rich would take [names] for markup
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value

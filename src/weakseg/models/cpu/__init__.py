@@ -1,0 +1,1 @@
+"""What only makes CPUs faster; nothing of it enters a state file."""

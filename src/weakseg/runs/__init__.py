@@ -1,0 +1,1 @@
+"""What stages share: the run's folder, a stage's folder and context, maps of images."""

@@ -1,0 +1,78 @@
+"""What a stage is given."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from weakseg import progress
+from weakseg.runs.run_dir import RunDir
+from weakseg.runs.stage_dir import StageDir
+from weakseg.types import Catalog
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from weakseg.config.run_config import RunConfig
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage is given.
+
+    Attributes:
+        config: All settings; a stage reads the sections its row in the pipeline's table names.
+        catalog: The samples.
+        run: The run's folder, to read other stages' results: `context.run.stage("cams")`.
+        dir: The stage's own folder, to write to.
+        console: Where to print.
+        validation: A second split, on which the segmentation network is tried.
+    """
+
+    config: RunConfig
+    catalog: Catalog
+    run: RunDir
+    dir: StageDir
+    console: Console
+    validation: Catalog | None = None
+
+    @classmethod
+    def silent(
+        cls, config: RunConfig, catalog: Catalog, run: RunDir, folder: StageDir
+    ) -> StageContext:
+        """A context that prints nothing, for processes that work along or only read."""
+        from rich.console import Console  # noqa: PLC0415
+
+        return cls(config, catalog, run, folder, Console(quiet=True))
+
+    @classmethod
+    def reading(cls, run: RunDir) -> StageContext:
+        """A context of a run that is there, to read its stages' results with its own settings.
+
+        Raises:
+            ConfigError: Its `config.yaml` is missing, or of another version.
+            RunError: It is no run, or damaged.
+        """
+        from weakseg.config.run_config import load_config  # noqa: PLC0415
+
+        catalog = run.load_catalog()
+        config = load_config(file=run.path / "config.yaml")
+        return cls.silent(config, catalog, run, StageDir(run.path))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For processes that work along: a console has locks, which cannot be handed over.
+        return StageContext.silent, (self.config, self.catalog, self.run, self.dir)
+
+    def track(
+        self, label: str, total: int, *, done: int = 0, unit: str = "images"
+    ) -> AbstractContextManager[progress.Advance]:
+        """A progress bar for the block: `with context.track("cams", 10) as advance: advance()`.
+
+        Args:
+            label: What is being done.
+            total: Pieces of work in all.
+            done: Pieces already there from an interrupted run.
+            unit: Name of a piece, for the speed.
+        """
+        return progress.track(self.console, label, total, done=done, unit=unit)

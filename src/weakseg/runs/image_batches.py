@@ -1,0 +1,58 @@
+"""Whole images read ahead, in batches of one size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from weakseg.data.datasets import BatchesOfOneSize, WholeImages
+from weakseg.data.images import image_size
+from weakseg.ops.cams import network_size
+from weakseg.training.fit import FitSettings
+from weakseg.training.memory import release_memory
+from weakseg.types import Sample
+
+_RELEASED = 16
+"""Images after which freed memory goes back: each release costs what fetching it again costs."""
+
+
+def reading_workers(settings: FitSettings) -> int:
+    """How many processes read images."""
+    if settings.workers is not None:
+        return settings.workers
+    return min(8, max(1, (os.cpu_count() or 2) - 1))
+
+
+def image_batches(
+    samples: Sequence[Sample], settings: FitSettings, *, long_side: int, most: int, pixels: int
+) -> Iterator[tuple[list[Sample], Tensor]]:
+    """Samples of one size and their images, the largest first.
+
+    Args:
+        samples: The images.
+        settings: How many processes read.
+        long_side: To which images are resized, about, in pixels; see `network_size`.
+        most: Most images of a batch.
+        pixels: Most pixels of a batch; a larger image goes alone.
+
+    Yields:
+        Some samples and their images uint8 [B,3,H,W].
+    """
+    sizes = [network_size(*image_size(sample.image), long_side) for sample in samples]
+    batches = BatchesOfOneSize(sizes, most, pixels)
+    workers = reading_workers(settings)
+    loader = DataLoader(
+        WholeImages(samples, sizes),
+        batch_sampler=batches,
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+    )
+    done = 0
+    for indices, images in zip(batches, loader, strict=True):
+        yield [samples[index] for index in indices], images
+        before, done = done, done + len(indices)
+        if done // _RELEASED > before // _RELEASED:
+            release_memory()

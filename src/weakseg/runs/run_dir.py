@@ -1,0 +1,257 @@
+"""The run directory, the only thing stages share.
+
+RUN/config.yaml  catalog.json  <stage>/{fingerprint.json, …, done.json}
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from weakseg.files import dump_json, is_part, read_json, write_atomic
+from weakseg.runs.processes import first_process
+from weakseg.runs.stage_dir import StageDir
+from weakseg.types import Catalog, RunError, Sample
+
+FORMAT = "weakseg-run-1"
+"""Mark in `catalog.json` by which a folder is known to be a run directory."""
+
+CATALOG, VALIDATION = "catalog.json", "catalog_val.json"
+"""What the run is about, and the second split on which its segmentation network is tried."""
+
+_OWN_NAMES = {".lock", "traceback.txt"}
+
+
+class RunDir:
+    """A run's folder.
+
+    Example:
+        >>> run = RunDir("runs/cats")
+        >>> stage = run.open_stage("cams", {"version": 1, "cams": {"scales": [1.0]}})
+        >>> if not stage.done:
+        ...     stage.finish({"images": 0})
+
+    Attributes:
+        path: The folder; need not exist yet.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"RunDir({str(self.path)!r})"
+
+    def check(self) -> None:
+        """Raises what `create` would, and makes nothing."""
+        try:
+            names = {entry.name for entry in self.path.iterdir()} - _OWN_NAMES
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._unusable(error) from None
+        strange = sorted(name for name in names if not is_part(Path(name)))
+        if strange and not self.is_run:
+            raise RunError(
+                f"{self.path} is no run of weakseg and is not empty (it holds {strange[0]!r}); "
+                "choose another --out"
+            )
+
+    def create(self) -> None:
+        """Makes the folder, or takes an earlier run's.
+
+        Raises:
+            RunError: The folder holds other things than a run, or cannot be made.
+        """
+        self.check()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> RunError:
+        reason = error.strerror or str(error)
+        return RunError(f"cannot use {self.path} as run directory: {reason}; choose another --out")
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder is a run of weakseg."""
+        path = self.path / CATALOG
+        return path.is_file() and read_json(path).get("format") == FORMAT
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes out of this run while the block runs.
+
+        The lock ends with the process, however it ends. Only the first of several processes that
+        one launcher started takes it.
+
+        Raises:
+            RunError: Another process works in this run.
+        """
+        if not first_process():
+            yield
+            return
+        self.create()
+        path = self.path / ".lock"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if not _take(handle):
+                holder = path.read_text(encoding="utf-8", errors="replace").strip()
+                raise RunError(
+                    f"{self.path} is in use by {holder or 'another process'}; "
+                    "wait until it ends, or choose another --out"
+                )
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            yield
+            os.ftruncate(handle, 0)
+        finally:
+            os.close(handle)
+
+    def save_config(self, text: str) -> None:
+        """Writes the run's settings (YAML) to `config.yaml`."""
+        write_atomic(self.path / "config.yaml", text.encode())
+
+    def save_catalog(
+        self,
+        catalog: Catalog,
+        *,
+        source: Path | str,
+        split: str | None = None,
+        skipped: Sequence[str] = (),
+        checked: str = "",
+        name: str = CATALOG,
+    ) -> None:
+        """Writes what the run is about to `catalog.json`.
+
+        Args:
+            catalog: The samples that are used.
+            source: Where they come from.
+            split: The source's split, if one was asked for.
+            skipped: Ids of images left out because they are bad.
+            checked: Hash of what was checked, by which an unchanged source is known again.
+            name: The file: `CATALOG` or `VALIDATION`.
+        """
+        names = catalog.classes
+        write_atomic(
+            self.path / name,
+            dump_json(
+                {
+                    "format": FORMAT,
+                    "source": Path(source).absolute(),
+                    "split": split,
+                    "classes": names,
+                    "skipped": skipped,
+                    "checked": checked,
+                    "samples": [
+                        {
+                            "id": sample.id,
+                            "image": sample.image.absolute(),
+                            "tags": [names[tag] for tag in sorted(sample.tags)],
+                            "mask": sample.mask and sample.mask.absolute(),
+                        }
+                        for sample in catalog
+                    ],
+                }
+            ),
+        )
+
+    def load_catalog(self, name: str = CATALOG) -> Catalog:
+        """Reads `catalog.json`, or another file of its kind.
+
+        Raises:
+            RunError: There is none, or it is damaged.
+        """
+        record = self.catalog_record(name)
+        try:
+            index = {name: k for k, name in enumerate(record["classes"])}
+            samples = tuple(
+                Sample(
+                    id=row["id"],
+                    image=Path(row["image"]),
+                    tags=frozenset(index[tag] for tag in row["tags"]),
+                    mask=Path(row["mask"]) if row["mask"] else None,
+                )
+                for row in record["samples"]
+            )
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{self.path / name} is damaged: {error!r}") from None
+        return Catalog(tuple(index), samples)
+
+    def catalog_record(self, name: str = CATALOG) -> dict[str, Any]:
+        """All of `catalog.json`: `source`, `split`, `classes`, `skipped`, `samples`."""
+        path = self.path / name
+        if not path.is_file():
+            raise RunError(f"{self.path} is no run of weakseg: it has no {name}")
+        return read_json(path)
+
+    def stage(self, name: str) -> StageDir:
+        """The folder of a finished stage, to read from.
+
+        Raises:
+            RunError: The stage is not finished.
+        """
+        stage = StageDir(self.path / name)
+        _ = stage.record
+        return stage
+
+    def open_stage(
+        self, name: str, fingerprint: Mapping[str, object], *, force: bool = False
+    ) -> StageDir:
+        """Opens a stage's folder to write to.
+
+        Args:
+            name: The stage.
+            fingerprint: All that its result depends on, nested.
+            force: Whether results of another fingerprint may be removed. Only files of the kinds
+                that weakseg writes are.
+
+        Returns:
+            The folder; `.done` tells whether anything is left to do.
+
+        Raises:
+            RunError: The folder holds results of another fingerprint, or foreign files.
+        """
+        stage = StageDir(self.path / name)
+        if stage.differs(fingerprint, force=force):
+            stage.empty()
+        stage.write_json("fingerprint.json", fingerprint)
+        return stage
+
+    def check_stage(
+        self, name: str, fingerprint: Mapping[str, object], *, force: bool = False
+    ) -> None:
+        """Raises what `open_stage` would, and writes nothing."""
+        StageDir(self.path / name).differs(fingerprint, force=force)
+
+
+if sys.platform == "win32":
+
+    def _take(handle: int) -> bool:
+        import msvcrt  # noqa: PLC0415
+
+        try:
+            os.lseek(handle, 1 << 20, os.SEEK_SET)  # beyond the text, which others may read
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        os.lseek(handle, 0, os.SEEK_SET)
+        return True
+
+else:
+
+    def _take(handle: int) -> bool:
+        import fcntl  # noqa: PLC0415
+
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks: better unguarded than not at all
+            return True
+        return True

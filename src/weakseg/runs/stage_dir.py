@@ -1,0 +1,217 @@
+"""A stage's folder: fingerprint, whole files, and `done.json` last.
+
+A stage's fingerprint names all that its result depends on. The same fingerprint with `done.json`:
+the stage is skipped. The same without: it goes on where it stopped. Another: refused, or forced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weakseg.files import dump_json, is_part, plain, read_json, write_atomic
+from weakseg.types import RunError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_WRITTEN = {".npz", ".png", ".json", ".jsonl", ".safetensors", ".txt", ".html", ".csv", ".tmp"}
+_ABSENT = "(absent)"
+_SPENT = "spent.json"
+"""Seconds that interrupted calls spent on a stage."""
+
+
+def fingerprint_hash(fingerprint: Mapping[str, object]) -> str:
+    """A short hash of a nested fingerprint, the same for the same content in any order of keys."""
+    text = json.dumps(plain(fingerprint), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def changed_keys(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    """Where two nested mappings differ, one line a key: `fit.epochs: 5 → 6`."""
+    before, after = dict(_flat(plain(old))), dict(_flat(plain(new)))
+    return [
+        f"{key}: {before.get(key, _ABSENT)} → {after.get(key, _ABSENT)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, _ABSENT) != after.get(key, _ABSENT)
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict) and (value or not prefix):
+        for key, item in value.items():
+            yield from _flat(item, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
+
+
+class StageDir:
+    """A stage's folder: what was written there, and whether it is finished.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._seconds = 0.0
+
+    def __repr__(self) -> str:
+        return f"StageDir({str(self.path)!r})"
+
+    @property
+    def done(self) -> bool:
+        """Whether the stage is finished: its `done.json` is there."""
+        return (self.path / "done.json").is_file()
+
+    def holds(self, fingerprint: Mapping[str, object]) -> bool:
+        """Whether the stage is finished, and with this fingerprint."""
+        path = self.path / "fingerprint.json"
+        return self.done and path.is_file() and not changed_keys(self.fingerprint, fingerprint)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All of `done.json`: `seconds`, `versions`, `fingerprint`, `summary`.
+
+        Raises:
+            RunError: The stage is not finished.
+        """
+        if not self.done:
+            raise RunError(
+                f"stage {self.path.name!r} is not finished in {self.path.parent}; "
+                "give the same `weakseg run` command again to finish it"
+            )
+        return read_json(self.path / "done.json")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the stage returned when it finished: counts, metrics."""
+        summary = self.record["summary"]
+        assert isinstance(summary, dict)
+        return summary
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that this stage's result depends on."""
+        return read_json(self.path / "fingerprint.json")
+
+    def file(self, relative: str) -> Path:
+        """The path of a file of this stage, as `dog/001.png`.
+
+        Raises:
+            ValueError: The path would leave the stage's folder.
+        """
+        parts = Path(relative)
+        if not relative or parts.is_absolute() or ".." in parts.parts:
+            raise ValueError(f"expected a path below {self.path}, got {relative!r}")
+        return self.path / parts
+
+    def write_bytes(self, relative: str, data: bytes) -> Path:
+        """Writes a file whole or not at all and returns its path."""
+        path = self.file(relative)
+        write_atomic(path, data)
+        return path
+
+    def write_text(self, relative: str, text: str) -> Path:
+        """Writes text in UTF-8."""
+        return self.write_bytes(relative, text.encode())
+
+    def write_json(self, relative: str, value: object) -> Path:
+        """Writes JSON; numpy and torch values become numbers and lists, NaN becomes null."""
+        return self.write_bytes(relative, dump_json(value))
+
+    def write_npz(
+        self, relative: str, compressed: bool = False, /, **arrays: np.ndarray[Any, Any]
+    ) -> Path:
+        """Writes named arrays, read again by `np.load(path)` without pickle."""
+        import numpy as np  # noqa: PLC0415
+
+        for name, array in arrays.items():
+            if np.asarray(array).dtype.hasobject:
+                raise ValueError(f"expected an array of numbers for {name!r}, got objects")
+        buffer = io.BytesIO()
+        save = np.savez_compressed if compressed else np.savez
+        save(buffer, **arrays)  # type: ignore[arg-type]
+        return self.write_bytes(relative, buffer.getvalue())
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time of the work inside, interrupted calls included, for `done.json`."""
+        spent = self.path / _SPENT
+        before = float(read_json(spent).get("seconds", 0)) if spent.is_file() else 0.0
+        begun = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            self.write_json(_SPENT, {"seconds": before + time.monotonic() - begun})
+            raise
+        self._seconds = before + time.monotonic() - begun
+        spent.unlink(missing_ok=True)
+
+    def finish(self, summary: Mapping[str, object]) -> None:
+        """Marks the stage as finished; nothing may be written after this.
+
+        Args:
+            summary: Counts and metrics to keep in `done.json`.
+        """
+        for part in self.path.rglob("*.tmp"):  # left by a process that was killed
+            part.unlink(missing_ok=True)
+        record = {
+            "stage": self.path.name,
+            "seconds": round(self._seconds, 3),
+            "versions": _versions(),
+            "fingerprint": fingerprint_hash(self.fingerprint),
+            "summary": summary,
+        }
+        self.write_json("done.json", record)
+
+    def differs(self, fingerprint: Mapping[str, object], *, force: bool) -> bool:
+        """Whether results of another fingerprint are here that may be removed.
+
+        Raises:
+            RunError: They may not be removed, or the folder holds foreign files.
+        """
+        if (self.path / "fingerprint.json").is_file():
+            changed = changed_keys(self.fingerprint, fingerprint)
+            if changed and not force:
+                raise RunError(
+                    f"stage {self.path.name!r} in {self.path.parent} was made with other settings "
+                    f"({'; '.join(changed)}); give --force to do it anew, or another --out"
+                )
+            return bool(changed)
+        if self.path.is_dir() and any(not is_part(entry) for entry in self.path.iterdir()):
+            raise RunError(
+                f"{self.path} holds files that weakseg did not write; choose another --out"
+            )
+        return False
+
+    def empty(self) -> None:
+        """Removes all files of the kinds that weakseg writes, but for the fingerprint."""
+        # The mark goes last: a folder emptied by half is still known to be ours.
+        (self.path / "done.json").unlink(missing_ok=True)
+        for folder, _, names in os.walk(self.path, topdown=False):
+            for name in names:
+                file = Path(folder, name)
+                if file.suffix in _WRITTEN and file != self.path / "fingerprint.json":
+                    file.unlink()
+            if Path(folder) != self.path and not any(Path(folder).iterdir()):
+                Path(folder).rmdir()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for name in ("weakseg", "torch", "timm"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,1 @@
+"""What people bring: readers of every format, faults, splits, class names; one catalog."""

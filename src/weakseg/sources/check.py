@@ -1,0 +1,256 @@
+"""Reads a whole source and tells everything that is wrong with it, and what it is like."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from weakseg.faults import Fault, listed
+from weakseg.sources.class_names import name_faults
+from weakseg.sources.duplicates import repeated, same_content
+from weakseg.sources.fingerprint import Fingerprint, take_fingerprint
+from weakseg.sources.inspection import Looked, look
+from weakseg.sources.source import Source, declarer, read_source
+from weakseg.types import BACKGROUND, IGNORE, Catalog, DataError, Sample
+
+
+class CheckReport(BaseModel):
+    """What `check_catalog` found. Serialises to JSON by `model_dump_json()`.
+
+    Example:
+        >>> report = check_catalog("photos")  # doctest: +SKIP
+        >>> for fault in report.faults:  # doctest: +SKIP
+        ...     print(fault)
+        photos/labels.csv:7: tag 'hrose' is on one image only; did you mean 'horse'? …
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(description="The source's path as it was given.")
+    kind: str = Field(description="How it was read: `tags`, `voc`, `coco` or `imagefolder`.")
+    split: str | None = Field(description="The split that was checked; None: everything.")
+    faults: tuple[Fault, ...] = Field(
+        description="What is ambiguous or harmful, by file and line; a run refuses these."
+    )
+    notes: tuple[Fault, ...] = Field(
+        description="What is unusual but read correctly without doubt, by file and line."
+    )
+    doubtful: tuple[str, ...] = Field(
+        description="Class names that exist only because of a misspelt tag."
+    )
+    fingerprint: Fingerprint = Field(description="What the images that can be read are like.")
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no faults (notes do not count)."""
+        return not self.faults
+
+    @property
+    def bad(self) -> tuple[str, ...]:
+        """Ids of all samples that cannot be used because of some fault, sorted."""
+        return tuple(sorted({sample for fault in self.faults for sample in fault.samples}))
+
+
+def check_catalog(
+    source: str | Path,
+    *,
+    kind: str | None = None,
+    split: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int = 2,
+) -> CheckReport:
+    """Reads everything of a source, decodes every image and truth mask, lists every fault.
+
+    Nothing is kept in memory but a few numbers per image. Faults of samples outside of the split
+    are not listed; misspelt tags are told by the whole source.
+
+    Args:
+        source: A folder, a tags file or a COCO JSON, as for `open_catalog`.
+        kind: The source's kind, or None: look.
+        split: The split to check, or None: everything.
+        progress: Called as `progress(done, total)` after each image, in the calling thread.
+        workers: Threads that decode (≥ 1).
+
+    Returns:
+        Faults, notes and fingerprint.
+
+    Raises:
+        DataError: There is nothing at this path, or the kind or split is unknown.
+        ValueError: `workers` is below 1.
+
+    Example:
+        >>> check_catalog("photos").ok  # doctest: +SKIP
+        True
+    """
+    if workers < 1:
+        raise ValueError(f"expected workers ≥ 1, got {workers}")
+    found = read_source(source, kind=kind, split=split)
+    faults = [*found.fatal, *found.reading.faults, *found.faults]
+    doubtful: frozenset[str] = frozenset()
+    catalog = Catalog(found.classes, ())
+    looked: list[Looked] = []
+    if not found.fatal:
+        catalog = found.catalog()
+        names, doubtful = _names(found)
+        faults += names
+        faults += repeated(found.reading.entries)
+        if not catalog.samples:
+            faults.append(_no_images(found))
+        with warnings.catch_warnings():
+            # Pillow warns of large images before our own limit refuses them.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", module="PIL")
+            for looked_at in look(catalog, workers):
+                looked.append(looked_at)
+                if progress is not None:
+                    progress(len(looked), len(catalog))
+        for looked_at in looked:
+            faults += looked_at.faults
+        faults += same_content(catalog, [item.sample for item in looked if item.facts])
+        faults += _unused(found, catalog)
+        faults += _truth(found, catalog, looked)
+    within = list(_in_split(faults, found.wanted))
+    return CheckReport(
+        source=str(source),
+        kind=found.kind,
+        split=split,
+        faults=_ordered(fault for fault in within if fault.severity == "fault"),
+        notes=_ordered(fault for fault in within if fault.severity == "note"),
+        doubtful=tuple(sorted(doubtful)),
+        fingerprint=take_fingerprint(
+            catalog,
+            {item.sample.id: item.facts for item in looked if item.facts},
+        ),
+    )
+
+
+def skip_bad(catalog: Catalog, report: CheckReport) -> tuple[Catalog, list[str]]:
+    """The catalog without the samples that a report calls bad.
+
+    Classes that existed only because of misspelt tags go with them; declared classes stay.
+
+    Args:
+        catalog: The catalog of the source that was checked.
+        report: What `check_catalog` said of it.
+
+    Returns:
+        The catalog that is left, and the sorted ids of all bad samples (of rows without an image
+        too, which the catalog never had).
+
+    Raises:
+        DataError: No sample is left.
+
+    Example:
+        >>> good, skipped = skip_bad(catalog, report)  # doctest: +SKIP
+    """
+    bad = frozenset(report.bad)
+    samples = [sample for sample in catalog if sample.id not in bad]
+    if not samples:
+        raise DataError(
+            f"{report.source}: no image is left without the {len(bad)} bad ones; "
+            "weakseg check lists what is wrong"
+        )
+    borne = {index for sample in samples for index in sample.tags}
+    kept = [
+        index
+        for index, name in enumerate(catalog.classes)
+        if index in borne or name not in report.doubtful
+    ]
+    order = {index: position for position, index in enumerate(kept)}
+    return (
+        Catalog(
+            tuple(catalog.classes[index] for index in kept),
+            tuple(
+                Sample(s.id, s.image, frozenset(order[index] for index in s.tags), s.mask)
+                for s in samples
+            ),
+        ),
+        sorted(bad),
+    )
+
+
+def _names(found: Source) -> tuple[list[Fault], frozenset[str]]:
+    fixed = found.classes if found.names_fixed else None
+    faults, doubtful = name_faults(found.reading.entries, fixed, declarer(found))
+    return faults, doubtful.intersection(found.classes)
+
+
+def _no_images(found: Source) -> Fault:
+    return Fault(
+        kind="image_missing",
+        file=str(found.path),
+        found="no images found that can be used",
+        remedy="mend the other faults, or check that this is the right folder",
+    )
+
+
+def _unused(found: Source, catalog: Catalog) -> Iterator[Fault]:
+    """Classes that no image bears: in the whole source, or only in the split."""
+    everywhere = {name for entry in found.reading.entries for name in entry.names}
+    here = {found.classes[index] for sample in catalog for index in sample.tags}
+    place = found.declared.path if found.declared else found.path
+    if found.reading.partial:
+        everywhere.update(found.classes)  # others may bear them
+    nobody = [name for name in found.classes if name not in everywhere]
+    if nobody and found.reading.shipped and not found.declared:
+        yield _class_unused(place, f"no image has {listed(nobody)} of VOC's classes", True)
+    else:
+        for name in nobody:
+            yield _class_unused(place, f"no image has the class {name!r}", False)
+    absent = [name for name in found.classes if name in everywhere and name not in here]
+    if absent and catalog.samples:
+        within = f"split {found.split!r}" if found.split else "images that can be used"
+        yield _class_unused(place, f"no image of the {within} has {listed(absent)}", True)
+
+
+def _class_unused(place: Path, found: str, is_note: bool) -> Fault:
+    return Fault(
+        kind="class_unused",
+        file=str(place),
+        found=found,
+        remedy="tag its images, or take it out of the list",
+        severity="note" if is_note else "fault",
+    )
+
+
+def _truth(found: Source, catalog: Catalog, looked: list[Looked]) -> Iterator[Fault]:
+    """Faults of the truth as a whole."""
+    if found.mask_listing is None:
+        return
+    root = found.mask_listing.root
+    strangers = sorted(set(found.masks) - set(found.reading.listing.images))
+    if strangers:
+        yield Fault(
+            kind="mask_unused",
+            file=str(root),
+            found=f"{len(strangers)} masks bear the name of no image: {listed(strangers)}",
+            remedy="name each mask like its image",
+            severity="note",
+        )
+    masks = [item.present for item in looked if item.present is not None and item.sample.tags]
+    if masks and all(present <= {BACKGROUND, IGNORE} for present in masks):
+        count = Counter(IGNORE in present for present in masks)[True]
+        yield Fault(
+            kind="mask_indices",
+            file=str(root),
+            found=f"no mask shows any class; {count} hold only 0 and {IGNORE}, which is 'ignored'",
+            remedy="give the pixels of the k-th class index k",
+        )
+
+
+def _in_split(faults: Iterable[Fault], wanted: frozenset[str] | None) -> Iterator[Fault]:
+    """Faults of the split's samples, and those of no sample."""
+    for fault in faults:
+        inside = fault.samples if wanted is None else tuple(s for s in fault.samples if s in wanted)
+        if inside or not fault.samples:
+            yield fault if inside == fault.samples else fault.model_copy(update={"samples": inside})
+
+
+def _ordered(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    unique = dict.fromkeys(faults)
+    return tuple(sorted(unique, key=lambda f: (f.file, f.line or 0, f.kind, f.found)))

@@ -1,0 +1,248 @@
+"""Class names: the list a source declares, and tags that are not what was meant."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from weakseg.faults import Fault, FaultKind
+from weakseg.sources.reading import Entry
+from weakseg.sources.text import read_list
+
+CLASSES_FILE = "classes.txt"
+
+MAX_CLASSES = 254
+"""Mask indices are bytes: 0 is background, 255 ignored."""
+
+# fmt: off
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)
+# fmt: on
+"""The twenty classes of PASCAL VOC in the order of their mask indices 1..20."""
+
+_BACKGROUND = "background"
+
+
+@dataclass
+class Declared:
+    """The names a `classes.txt` fixes, in the order of their mask indices."""
+
+    path: Path
+    names: tuple[str, ...] = ()
+    faults: list[Fault] = field(default_factory=list)
+    fatal: list[Fault] = field(default_factory=list)
+
+
+def read_classes(folder: Path) -> Declared | None:
+    """Reads `classes.txt`: one name a line, the first having mask index 1.
+
+    A leading line `background` (index 0 of some lists) is passed over.
+
+    Args:
+        folder: The source's folder.
+
+    Returns:
+        The names, or None where there is no such file.
+
+    Raises:
+        FileError: The file cannot be opened.
+    """
+    path = folder / CLASSES_FILE
+    if not path.is_file():
+        return None
+    lines, faults = read_list(path)
+    declared = Declared(path, faults=faults)
+    if lines and fold(lines[0][1]).strip("_") == _BACKGROUND:
+        lines = lines[1:]
+        declared.faults.append(
+            Fault(
+                kind="tags_file",
+                file=str(path),
+                line=1,
+                found="names background, which is index 0 and no class (passed over)",
+                remedy="remove the line",
+                severity="note",
+            )
+        )
+    seen: dict[str, str] = {}
+    for line, name in lines:
+        if fold(name) in seen:
+            same = seen[fold(name)]
+            found = f"{name!r} is there twice" if same == name else f"{name!r} is also {same!r}"
+            declared.fatal.append(
+                Fault(
+                    kind="tags_file",
+                    file=str(path),
+                    line=line,
+                    found=found,
+                    remedy="name each class once",
+                )
+            )
+        seen[fold(name)] = name
+    declared.names = tuple(name for _, name in lines)
+    if not lines:
+        declared.fatal.append(
+            Fault(
+                kind="tags_file",
+                file=str(path),
+                found="the file names no class",
+                remedy="write one class name a line, or remove the file",
+            )
+        )
+    return declared
+
+
+def fold(name: str) -> str:
+    """A name without case, blanks and invisible characters: equal for spellings of one tag."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(c for c in plain if not c.isspace() and unicodedata.category(c) != "Cf")
+
+
+def name_faults(
+    entries: Sequence[Entry], declared: tuple[str, ...] | None, declarer: str
+) -> tuple[list[Fault], frozenset[str]]:
+    """Tags that are misspelt, unknown, reserved, or borne by one image only.
+
+    Of several spellings that differ in case or blanks only, the declared or most frequent one is
+    right. Without declared names a tag on a single image is taken for a slip.
+
+    Args:
+        entries: All entries of the source.
+        declared: The names that are all there are, or None.
+        declarer: What declares them, for the remedy.
+
+    Returns:
+        The faults, sorted by name; the names that are no real classes because of them.
+    """
+    bearers = _bearers(entries)
+    known = frozenset(declared or ())
+    groups: dict[str, list[str]] = {}
+    for name in sorted({*bearers, *known}):
+        groups.setdefault(fold(name), []).append(name)
+    faults: list[Fault] = []
+    doubtful: set[str] = set()
+
+    def report(kind: FaultKind, name: str, found: str, remedy: str) -> None:
+        first = bearers[name][0]
+        samples = tuple(sorted({entry.id for entry in bearers[name]}))
+        faults.append(
+            Fault(
+                kind=kind,
+                file=str(first.file),
+                line=first.line,
+                found=found + _lines(bearers[name]),
+                remedy=remedy,
+                samples=samples,
+            )
+        )
+        doubtful.add(name)
+
+    def frequency(name: str) -> tuple[bool, int, bool, int, str]:
+        tidy = name == name.lower()
+        return name not in known, -len(_ids(bearers.get(name, ()))), not tidy, len(name), name
+
+    rights: list[str] = []
+    for names in groups.values():
+        right, *others = sorted(names, key=frequency)
+        rights.append(right)
+        for name in others:
+            if name not in known:
+                usual = len(_ids(bearers.get(right, ())))
+                report(
+                    "tag_spelling",
+                    name,
+                    f"tag {name!r}, elsewhere {right!r} ({_images(usual)})",
+                    f"write {right!r}",
+                )
+    for name in rights:
+        if name in known:
+            continue
+        count = len(_ids(bearers[name]))
+        if fold(name) == _BACKGROUND:
+            report(
+                "tag_reserved",
+                name,
+                "tag 'background', which is no class",
+                "leave the tags of an image empty if nothing is in it",
+            )
+        elif declared is not None:
+            hint = _nearest(name, declared)
+            report(
+                "tag_unknown",
+                name,
+                f"tag {name!r} is not in {declarer}",
+                f"{hint}, or add it to {declarer}"
+                if hint
+                else f"correct it or add it to {declarer}",
+            )
+        elif count == 1:
+            hint = _nearest(name, [other for other in rights if other != name])
+            right = f"list all classes in {CLASSES_FILE} if it is right"
+            report(
+                "tag_once",
+                name,
+                f"tag {name!r} is on one image only",
+                f"{hint} Otherwise {right}" if hint else right,
+            )
+    faults += _split_names(entries, {*rights, *known})
+    return faults, frozenset(doubtful)
+
+
+def _split_names(entries: Iterable[Entry], names: Iterable[str]) -> list[Fault]:
+    """Cells without `;` in which a name of several words was taken apart at its blanks."""
+    several = sorted(name for name in names if len(name.split()) > 1)
+    faults = []
+    for entry in entries:
+        if not several or entry.cell is None or ";" in entry.cell or "|" in entry.cell:
+            continue
+        text = f" {' '.join(entry.cell.split())} "
+        faults += [
+            Fault(
+                kind="tag_blanks",
+                file=str(entry.file),
+                line=entry.line,
+                found=f"{name!r} is read as the tags {' and '.join(map(repr, name.split()))}",
+                remedy=f"end it by a semicolon: '{name};'",
+                samples=(entry.id,),
+            )
+            for name in several
+            if f" {name} " in text
+        ]
+    return faults
+
+
+def _bearers(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    bearers: dict[str, list[Entry]] = {}
+    for entry in entries:
+        for name in entry.names:
+            bearers.setdefault(name, []).append(entry)
+    return bearers
+
+
+def _ids(entries: Iterable[Entry]) -> set[str]:
+    return {entry.id for entry in entries}
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
+
+
+def _lines(entries: Sequence[Entry]) -> str:
+    """Where else a tag is found, the first place being told already."""
+    numbers = [str(entry.line) for entry in entries[1:] if entry.line is not None]
+    if not numbers:
+        return ""
+    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+    return f", also on line{'s' * (len(numbers) > 1)} {', '.join(numbers[:5])}{more}"
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    folded = {fold(other): other for other in names}
+    near = difflib.get_close_matches(fold(name), sorted(folded), n=1, cutoff=0.6)
+    return f"did you mean {folded[near[0]]!r}?" if near else ""

@@ -1,0 +1,86 @@
+"""Images that are there twice: by name, by row, by content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+from weakseg.faults import Fault, listed
+from weakseg.sources.reading import Entry
+from weakseg.types import Catalog, Sample
+
+
+def repeated(entries: Iterable[Entry]) -> Iterator[Fault]:
+    """Ids that several rows or several files have."""
+    by_id: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_id.setdefault(entry.id, []).append(entry)
+    folded: dict[str, list[str]] = {}
+    for sample_id, same in sorted(by_id.items()):
+        folded.setdefault(sample_id.casefold(), []).append(sample_id)
+        first, *others = same
+        files = sorted({entry.image.name for entry in same if entry.image})
+        if len(files) > 1:
+            yield Fault(
+                kind="duplicate_name",
+                file=str(others[-1].image or others[-1].file),
+                found=f"{listed(files)} have the same name but for their suffix",
+                remedy="give each image its own name: masks are named after them",
+                samples=(sample_id,),
+            )
+        elif others:
+            alike = all(set(entry.names) == set(first.names) for entry in others)
+            place = f"line {first.line}" if first.line else first.file.name
+            for entry in others:
+                yield Fault(
+                    kind="duplicate_row",
+                    file=str(entry.file),
+                    line=entry.line,
+                    found=f"image {sample_id!r} is named twice, first in {place}"
+                    + ("" if alike else ", with other tags"),
+                    remedy="remove one of them" if alike else "put all its tags into one of them",
+                    samples=() if alike else (sample_id,),
+                )
+    for ids in folded.values():
+        if len(ids) > 1:
+            yield Fault(
+                kind="duplicate_name",
+                file=str(by_id[ids[0]][0].file),
+                found=f"{listed(ids)} differ in case only",
+                remedy="rename all but one: on Windows and macOS their masks replace each other",
+                severity="note",
+            )
+
+
+def same_content(catalog: Catalog, samples: list[Sample]) -> Iterator[Fault]:
+    """Images that are byte for byte the same. Only those of equal size are hashed."""
+    sizes: dict[int, list[Sample]] = {}
+    for sample in samples:
+        sizes.setdefault(sample.image.stat().st_size, []).append(sample)
+    for candidates in sizes.values():
+        if len(candidates) == 1:
+            continue
+        same: dict[bytes, list[Sample]] = {}
+        for sample in candidates:
+            with sample.image.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+            same.setdefault(digest, []).append(sample)
+        for first, *others in same.values():
+            contrary = any(sample.tags != first.tags for sample in others)
+            for sample in others:
+                tags = ""
+                if sample.tags != first.tags:
+                    tags = f" but other tags ({_tags(catalog, sample)} – {_tags(catalog, first)})"
+                yield Fault(
+                    kind="duplicate_content",
+                    file=str(sample.image),
+                    found=f"the same content as {first.image.name!r} ({first.id}){tags}",
+                    remedy="remove one, and give the other all tags that are right"
+                    if tags
+                    else "remove one of them",
+                    samples=(first.id, sample.id) if contrary else (sample.id,),
+                )
+
+
+def _tags(catalog: Catalog, sample: Sample) -> str:
+    return " ".join(catalog.classes[index] for index in sorted(sample.tags)) or "none"

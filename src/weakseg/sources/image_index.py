@@ -1,0 +1,274 @@
+"""The images below a folder, and finding one by the name a tags file gives it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import unicodedata
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from weakseg.data.decode import SUFFIXES
+from weakseg.faults import Fault, FaultKind, FileError, listed
+
+IMAGE_FOLDERS = ("JPEGImages", "images")
+"""Folders that hold the images of a source, in the order in which they are looked for."""
+
+MASK_FOLDERS = ("SegmentationClass", "masks")
+"""Folders that hold truth, in the order in which they are looked for."""
+
+SPLIT_FOLDER = "ImageSets"
+
+_NOT_IMAGES = frozenset(
+    name.casefold()
+    for name in (*MASK_FOLDERS, SPLIT_FOLDER, "Annotations", "SegmentationObject", "__MACOSX")
+)
+_MAX_COMPARED = 200_000  # names compared for hints: some 2 seconds
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why a name leads to no image."""
+
+    kind: FaultKind
+    found: str
+    remedy: str
+
+
+@dataclass
+class Listing:
+    """All files below an image folder.
+
+    Attributes:
+        root: The image folder.
+        images: Per id (path below `root` without suffix, NFC) the image files that bear it, sorted.
+        faults: Links that leave the folder.
+    """
+
+    root: Path
+    images: dict[str, list[Path]] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    _files: dict[str, list[Path]] = field(default_factory=dict, repr=False)
+    _folded: dict[str, list[str]] | None = field(default=None, repr=False)
+    _leaving: set[str] = field(default_factory=set, repr=False)
+    _compared: int = field(default=0, repr=False)
+
+    def id_of(self, path: Path) -> str:
+        """The id of an image below the root."""
+        return _without_suffix(_key(path.relative_to(self.root)))
+
+    def has(self, name: str) -> bool:
+        """Whether `resolve` finds an image by this name."""
+        return isinstance(self.resolve(name, hint=False)[1], Path)
+
+    def resolve(self, name: str, *, hint: bool = True) -> tuple[str, Path | Missing]:
+        """Finds the image a tags file names.
+
+        Args:
+            name: A path below the root (or beginning with the root's own name), with or without
+                suffix, with either slash; the suffix in any case.
+            hint: Look for the nearest name if there is none.
+
+        Returns:
+            The id the name stands for, and the file or why there is none.
+        """
+        plain = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
+        if plain.startswith("/") or re.match(r"[A-Za-z]:", plain):
+            return _without_suffix(plain), Missing(
+                "path_leaves",
+                f"{name!r} is an absolute path",
+                f"name images by their path below {self.root.name!r}",
+            )
+        key = os.path.normpath(plain).replace("\\", "/")
+        if key == ".." or key.startswith("../"):
+            return _without_suffix(plain), Missing(
+                "path_leaves",
+                f"{name!r} leaves the image folder",
+                "move the image into the folder, or remove the line",
+            )
+        found = self._find(key)
+        below = key.removeprefix(f"{self.root.name}/")
+        if not found and below != key:
+            found, key = self._find(below), below
+        if len(found) == 1:
+            return self.id_of(found[0]), found[0]
+        sample_id = _without_suffix(key)
+        if found:
+            names = listed([path.name for path in found])
+            return sample_id, Missing(
+                "duplicate_name",
+                f"{name!r} may be any of {names}",
+                "name the image with its suffix, and give each its own name",
+            )
+        if key in self._leaving or sample_id in self._leaving:
+            return sample_id, Missing(
+                "path_leaves",
+                f"{name!r} is a link to a file outside of the folder",
+                "copy the image into the folder, or remove the line",
+            )
+        remedy = self._hint(sample_id) if hint else ""
+        return sample_id, Missing("image_missing", f"there is no image {name!r}", remedy)
+
+    def _find(self, key: str) -> list[Path]:
+        if PurePosixPath(key).suffix.lower() not in SUFFIXES:
+            return self._files.get(key) or self.images.get(key, [])
+        found = self._files.get(_lower_suffix(key), [])
+        exact = [path for path in found if _key(path.relative_to(self.root)) == key]
+        return exact or found
+
+    def _hint(self, sample_id: str) -> str:
+        other = self.images.get(sample_id)
+        if self._folded is None:
+            self._folded = {}
+            for known in self.images:
+                self._folded.setdefault(known.casefold(), []).append(known)
+        if other is None:
+            same = self._folded.get(sample_id.casefold())
+            other = None if same is None else self.images[same[0]]
+        if other is None and self._compared < _MAX_COMPARED:
+            self._compared += len(self.images)
+            near = difflib.get_close_matches(sample_id, self.images, n=1, cutoff=0.8)
+            other = self.images[near[0]] if near else None
+        if other is None:
+            return "add the image, or remove the line"
+        nearest = other[0].relative_to(self.root).as_posix()
+        return f"add the image, or correct the name: did you mean {nearest!r}?"
+
+
+def scan(root: Path, boundary: Path, *, skip: Collection[str] = ()) -> Listing:
+    """Lists a folder with its sub-folders, in sorted order, without following linked folders.
+
+    Hidden files and folders, and folders known to hold something else (truth, annotations, splits),
+    are passed over.
+
+    Args:
+        root: The image folder.
+        boundary: Links to files outside of this folder are not taken.
+        skip: Names of further top-level folders to pass over.
+
+    Returns:
+        What is there.
+    """
+    listing = Listing(root)
+    inside = (boundary.resolve(), root.resolve())
+    passed = _NOT_IMAGES | {name.casefold() for name in skip}
+    for entry in _walk(root, passed):
+        path = Path(entry.path)
+        key = _key(path.relative_to(root))
+        if entry.is_symlink():
+            target = path.resolve()
+            if not any(target.is_relative_to(folder) for folder in inside):
+                listing._leaving |= {key, _without_suffix(key)}
+                listing.faults.append(_leaves(path, target, _without_suffix(key)))
+                continue
+            if target.is_dir():
+                listing.faults.append(_linked_folder(path))
+                continue
+        listing._files.setdefault(_lower_suffix(key), []).append(path)
+        if path.suffix.lower() in SUFFIXES:
+            listing.images.setdefault(_without_suffix(key), []).append(path)
+    return listing
+
+
+def image_roots(folder: Path) -> list[Path]:
+    """Where the images of a source may be: its usual sub-folders that exist, and itself."""
+    below = {child.name.casefold(): child for child in subfolders(folder)}
+    usual = [below[name.casefold()] for name in IMAGE_FOLDERS if name.casefold() in below]
+    return [*usual, folder]
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The visible sub-folders of a folder, sorted; none if it cannot be read."""
+    try:
+        children = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [child for child in children if child.is_dir() and not child.name.startswith(".")]
+
+
+def find_folder(folder: Path, name: str) -> Path | None:
+    """The sub-folder of this name in any case, or None."""
+    return next((c for c in subfolders(folder) if c.name.casefold() == name.casefold()), None)
+
+
+def find_masks(folder: Path) -> tuple[dict[str, Path], Listing | None]:
+    """Truth masks of a source per id of the image whose name they bear.
+
+    Args:
+        folder: The source's folder.
+
+    Returns:
+        The masks of the first of `MASK_FOLDERS` that bears a name, and the first such folder's
+        listing (None: there is none).
+    """
+    masks: dict[str, Path] = {}
+    first: Listing | None = None
+    for name in MASK_FOLDERS:
+        root = find_folder(folder, name)
+        if root is None:
+            continue
+        listing = scan(root, folder)
+        first = first or listing
+        for sample_id, paths in listing.images.items():
+            png = [path for path in paths if path.suffix.lower() == ".png"]
+            masks.setdefault(sample_id, (png or paths)[0])
+    return masks, first
+
+
+def _walk(folder: Path, passed: Collection[str] = ()) -> Iterator[os.DirEntry[str]]:
+    """Files and links below a folder, depth first, sorted."""
+    try:
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FileError(
+            folder, "image_missing", f"cannot be read ({reason})", "make the folder readable"
+        ) from error
+    for entry in ordered:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            if entry.name.casefold() not in passed:
+                yield from _walk(Path(entry.path))
+        elif entry.is_symlink():
+            if entry.name.casefold() not in passed:
+                yield entry
+        elif entry.is_file():
+            yield entry
+
+
+def _leaves(path: Path, target: Path, sample_id: str) -> Fault:
+    return Fault(
+        kind="path_leaves",
+        file=str(path),
+        found=f"a link to {str(target)!r}, outside of the folder",
+        remedy="copy the file into the folder, or remove the link",
+        samples=() if target.is_dir() else (sample_id,),
+    )
+
+
+def _linked_folder(path: Path) -> Fault:
+    return Fault(
+        kind="path_leaves",
+        file=str(path),
+        found="a link to a folder, which is not followed",
+        remedy="move the folder itself here if its images are wanted",
+        severity="note",
+    )
+
+
+def _key(relative: Path) -> str:
+    return unicodedata.normalize("NFC", relative.as_posix())
+
+
+def _lower_suffix(key: str) -> str:
+    suffix = PurePosixPath(key).suffix
+    return key.removesuffix(suffix) + suffix.lower() if suffix else key
+
+
+def _without_suffix(key: str) -> str:
+    suffix = PurePosixPath(key).suffix
+    return key.removesuffix(suffix) if suffix.lower() in SUFFIXES else key

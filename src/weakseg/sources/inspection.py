@@ -1,0 +1,126 @@
+"""Decodes every image and truth mask of a catalog, a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from weakseg.data.decode import MAX_ASPECT, MIN_SIDE, ImageFacts, decode_fully, mask_indices
+from weakseg.faults import Fault, FaultKind, FileError
+from weakseg.types import IGNORE, Catalog, Sample
+
+_BATCH = 256  # images under way at once: bounds memory and how long an interrupt takes
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What decoding one sample brought to light.
+
+    Attributes:
+        sample: The sample.
+        facts: What its image is, or None if it cannot be decoded.
+        faults: What is wrong with its image and its mask.
+        present: The indices in its mask, or None without one that can be read.
+    """
+
+    sample: Sample
+    facts: ImageFacts | None
+    faults: tuple[Fault, ...]
+    present: frozenset[int] | None
+
+
+def look(catalog: Catalog, workers: int) -> Iterator[Looked]:
+    """Decodes all samples.
+
+    Args:
+        catalog: The samples.
+        workers: Threads that decode.
+
+    Yields:
+        What each turned out to be, in the catalog's order.
+    """
+    classes = len(catalog.classes)
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(catalog), _BATCH):
+            batch = catalog.samples[start : start + _BATCH]
+            yield from pool.map(lambda sample: _look_at(sample, classes), batch)
+
+
+def _look_at(sample: Sample, classes: int) -> Looked:
+    faults: list[Fault] = []
+    facts: ImageFacts | None = None
+    try:
+        facts = decode_fully(sample.image)
+    except FileError as error:
+        faults.append(error.fault(sample.id))
+    if facts is not None:
+        faults += _shape(sample, facts)
+    present: frozenset[int] | None = None
+    if sample.mask is not None:
+        try:
+            indices = mask_indices(sample.mask)
+        except FileError as error:
+            known: tuple[FaultKind, ...] = ("mask_channels", "mask_indices")
+            kind: FaultKind = error.kind if error.kind in known else "mask_damaged"
+            faults.append(error.fault(sample.id).model_copy(update={"kind": kind}))
+        else:
+            present = frozenset(
+                np.flatnonzero(np.bincount(indices.ravel(), minlength=256)).tolist()
+            )
+            faults += _mask(sample, facts, indices.shape, present, classes)
+    return Looked(sample, facts, tuple(faults), present)
+
+
+def _shape(sample: Sample, facts: ImageFacts) -> Iterator[Fault]:
+    short, long = sorted((facts.height, facts.width))
+    size = f"{facts.width}×{facts.height} pixels"
+    if short < MIN_SIDE:
+        yield Fault(
+            kind="image_too_small",
+            file=str(sample.image),
+            found=f"{size}; both sides must have at least {MIN_SIDE}",
+            remedy="replace or remove it",
+            samples=(sample.id,),
+        )
+    elif long > MAX_ASPECT * short:
+        yield Fault(
+            kind="image_shape",
+            file=str(sample.image),
+            found=f"{size}: longer than {MAX_ASPECT} times its short side",
+            remedy="cut it into pieces if its masks are poor",
+            severity="note",
+        )
+
+
+def _mask(
+    sample: Sample,
+    facts: ImageFacts | None,
+    shape: tuple[int, ...],
+    present: Collection[int],
+    classes: int,
+) -> Iterator[Fault]:
+    size = None if facts is None else (facts.height, facts.width)
+    if facts is not None and size is not None and shape != size:
+        turned = facts.orientation >= 5 and shape == size[::-1]
+        yield Fault(
+            kind="mask_size",
+            file=str(sample.mask),
+            found=f"{shape[1]}×{shape[0]} pixels, its image {facts.width}×{facts.height}"
+            + (" once turned upright by its EXIF orientation" if turned else ""),
+            remedy="turn the mask like the photo" if turned else "make the mask anew for its image",
+            samples=(sample.id,),
+        )
+    unknown = sorted(index for index in present if classes < index < IGNORE)
+    if unknown:
+        more = f" and {len(unknown) - 6} more" if len(unknown) > 6 else ""
+        yield Fault(
+            kind="mask_indices",
+            file=str(sample.mask),
+            found=f"indices {', '.join(map(str, unknown[:6]))}{more} stand for no class",
+            remedy=f"use 0 (background), 1 to {classes} (the classes in their order) and "
+            f"{IGNORE} (ignored), or name all classes in classes.txt",
+            samples=(sample.id,),
+        )

@@ -1,0 +1,100 @@
+"""What a reader hands on: entries with the names of what is in them, not yet a catalog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from weakseg.faults import Fault, FaultKind, listed
+from weakseg.sources.image_index import Listing
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image as a source tells of it.
+
+    Attributes:
+        id: The id its sample has.
+        image: Its file, or None if there is none that may be used.
+        names: The names of what is in it, as written.
+        file: The file (or folder) that says so.
+        line: The line of that file, or None.
+        usable: Whether it becomes a sample; what is not usable is among the faults.
+        cell: Its tags as one text, where they were written so.
+    """
+
+    id: str
+    image: Path | None
+    names: tuple[str, ...]
+    file: Path
+    line: int | None = None
+    usable: bool = True
+    cell: str | None = None
+
+
+@dataclass
+class Reading:
+    """Everything a reader found, faults included.
+
+    Attributes:
+        folder: The source's folder: `classes.txt` and truth are looked for here.
+        listing: Its image files.
+        entries: Its images in the order of the source; ids may repeat.
+        names: Class names that are known without an image that bears them.
+        declared: `names` are all there are, in the order of their mask indices.
+        partial: There may be images that were not read, because a split was asked for.
+        wanted: Ids of the part that was asked for, or None for all.
+        shipped: `names` are a data set's fixed list: that some are unused is no fault.
+        faults: What is wrong, in the order found.
+        fatal: What leaves nothing to read.
+    """
+
+    folder: Path
+    listing: Listing
+    entries: list[Entry] = field(default_factory=list)
+    names: tuple[str, ...] = ()
+    declared: bool = False
+    shipped: bool = False
+    partial: bool = False
+    wanted: frozenset[str] | None = None
+    faults: list[Fault] = field(default_factory=list)
+    fatal: list[Fault] = field(default_factory=list)
+
+    def fault(
+        self,
+        kind: FaultKind,
+        file: Path,
+        found: str,
+        remedy: str,
+        *samples: str,
+        line: int | None = None,
+    ) -> None:
+        """Adds a fault."""
+        self.faults.append(
+            Fault(kind=kind, file=str(file), line=line, found=found, remedy=remedy, samples=samples)
+        )
+
+    def note(self, kind: FaultKind, file: Path, found: str, remedy: str) -> None:
+        """Adds a note."""
+        self.faults.append(
+            Fault(kind=kind, file=str(file), found=found, remedy=remedy, severity="note")
+        )
+
+    def add_link_faults(self) -> None:
+        """Adds the links that leave the image folder, unless an entry's own fault tells of them."""
+        told = {sample for f in self.faults if f.kind == "path_leaves" for sample in f.samples}
+        self.faults += [f for f in self.listing.faults if told.isdisjoint(f.samples)]
+
+    def note_unnamed(self, teller: Path) -> None:
+        """Notes the image files that no entry speaks of."""
+        named = {entry.id for entry in self.entries}
+        named.update(sample for fault in self.faults for sample in fault.samples)
+        unnamed = sorted(set(self.listing.images) - named)
+        if unnamed:
+            self.note(
+                "image_unnamed",
+                self.listing.root,
+                f"{len(unnamed)} image{'s' * (len(unnamed) != 1)} that {teller.name!r} does not "
+                f"name, left out: {listed(unnamed)}",
+                f"add them to {teller.name!r} if they are wanted",
+            )

@@ -1,0 +1,287 @@
+"""A source by its path: its kind is found by looking, its samples become a catalog."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from weakseg.data.decode import SUFFIXES
+from weakseg.faults import Fault
+from weakseg.sources.class_names import CLASSES_FILE, MAX_CLASSES, Declared, read_classes
+from weakseg.sources.formats.coco import annotation_files, read_coco
+from weakseg.sources.formats.image_folder import (
+    image_folder_parts,
+    is_image_folder,
+    read_image_folder,
+)
+from weakseg.sources.formats.tags_file import read_tagged, tags_file
+from weakseg.sources.formats.voc import devkit_root, read_voc
+from weakseg.sources.image_index import IMAGE_FOLDERS, Listing, find_masks
+from weakseg.sources.reading import Entry, Reading
+from weakseg.sources.splits import ids_of, split_files, take_split
+from weakseg.sources.text import read_list
+from weakseg.types import Catalog, DataError, Sample
+
+_log = logging.getLogger(__name__)
+
+
+class Reader(NamedTuple):
+    """How a kind of source is recognised and read."""
+
+    fits: Callable[[Path], bool]
+    parts: Callable[[Path], dict[str, Path]]
+    read: Callable[[Path, Path | None, frozenset[str] | None], Reading]
+
+
+KINDS: dict[str, Reader] = {
+    "tags": Reader(lambda path: tags_file(path) is not None, lambda _: {}, read_tagged),
+    "voc": Reader(lambda path: devkit_root(path) is not None, lambda _: {}, read_voc),
+    "coco": Reader(lambda path: bool(annotation_files(path)), annotation_files, read_coco),
+    "imagefolder": Reader(is_image_folder, image_folder_parts, read_image_folder),
+}
+"""The kinds of sources in the order in which they are looked for."""
+
+
+@dataclass
+class Source:
+    """A source as it was found, before anything is left out.
+
+    Attributes:
+        path: Where it is.
+        kind: One of `KINDS`.
+        split: The split that is wanted, or None for all.
+        reading: What its reader found.
+        classes: The class names in the order of their mask indices.
+        declared: What `classes.txt` says, or None.
+        wanted: Ids of the split, or None for all.
+        masks: Truth per image id.
+        mask_listing: The folder that truth is in, or None.
+        faults: Faults of `classes.txt`, the split and the truth folder.
+    """
+
+    path: Path
+    kind: str
+    split: str | None
+    reading: Reading
+    classes: tuple[str, ...] = ()
+    declared: Declared | None = None
+    wanted: frozenset[str] | None = None
+    masks: dict[str, Path] = field(default_factory=dict)
+    mask_listing: Listing | None = None
+    faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def fatal(self) -> list[Fault]:
+        """What leaves nothing to read."""
+        return [*self.reading.fatal, *(self.declared.fatal if self.declared else [])]
+
+    @property
+    def names_fixed(self) -> bool:
+        """Whether the class names are declared rather than gathered from the tags."""
+        return self.declared is not None or self.reading.declared
+
+    def usable(self) -> dict[str, Entry]:
+        """Per id of the split, sorted, its first entry that can become a sample."""
+        known = set(self.classes)
+        best: dict[str, Entry] = {}
+        for entry in self.reading.entries:
+            if entry.image is None or not entry.usable or not known.issuperset(entry.names):
+                continue
+            if self.wanted is None or entry.id in self.wanted:
+                best.setdefault(entry.id, entry)
+        return dict(sorted(best.items()))
+
+    def catalog(self) -> Catalog:
+        """The catalog of everything that is usable."""
+        index = {name: i for i, name in enumerate(self.classes)}
+        samples = tuple(
+            Sample(
+                id=sample_id,
+                image=entry.image,
+                tags=frozenset(index[name] for name in entry.names),
+                mask=self.masks.get(sample_id),
+            )
+            for sample_id, entry in self.usable().items()
+            if entry.image is not None
+        )
+        return Catalog(self.classes, samples)
+
+
+def open_catalog(
+    source: str | Path, *, kind: str | None = None, split: str | None = None
+) -> Catalog:
+    """Opens a source of images and tags.
+
+    Kinds, looked for in this order: `tags` (a file `labels.csv`, `.tsv` or `.jsonl`; images beside
+    it, in `images/` or in `JPEGImages/`), `voc` (a devkit), `coco` (instances JSON), `imagefolder`
+    (`<class>/<image>`). Whatever the kind, `ImageSets/Segmentation/*.txt` are splits, files of
+    `SegmentationClass/` or `masks/` that bear an image's name are its truth, and `classes.txt`
+    fixes the class names and their order; otherwise names are sorted.
+
+    No image is decoded (but a devkit without XML annotations has its tags read from its masks).
+    Rows that cannot be used (no such image, a path that leaves the folder, a tag that `classes.txt`
+    does not know …) are left out with a warning; `check_catalog` tells why.
+
+    Args:
+        source: A folder, a tags file or a COCO JSON.
+        kind: One of `KINDS`, or None: look.
+        split: The name of a split, or None: all images.
+
+    Returns:
+        The catalog, its samples sorted by id.
+
+    Raises:
+        DataError: There is nothing here, the kind or split is unknown, the header of the tags file
+            is wrong, or no image is left.
+
+    Example:
+        >>> catalog = open_catalog("photos", split="train")  # doctest: +SKIP
+        >>> catalog.classes, len(catalog)  # doctest: +SKIP
+        (('cat', 'dog'), 120)
+    """
+    found = read_source(source, kind=kind, split=split)
+    if found.fatal:
+        raise DataError(str(found.fatal[0]))
+    catalog = found.catalog()
+    faults = [fault for fault in found.reading.faults if fault.severity == "fault"]
+    told = {entry.id for entry in found.reading.entries}
+    told.update(sample for fault in faults for sample in fault.samples)
+    if found.wanted is not None:
+        told &= found.wanted
+    if not catalog.samples:
+        why = f" ({len(told)} cannot be used; first fault: {faults[0]})" if faults and told else ""
+        raise DataError(f"{source}: no images found{why}; weakseg check lists what is wrong")
+    left_out = len(told) - len(catalog)
+    if left_out:
+        _log.warning(
+            "%s: %d of %d images cannot be used and are left out; weakseg check lists them",
+            source,
+            left_out,
+            len(told),
+        )
+    return catalog
+
+
+def read_source(source: str | Path, *, kind: str | None = None, split: str | None = None) -> Source:
+    """Reads what a source says of its images, keeping every fault.
+
+    Args:
+        source: A folder, a tags file or a COCO JSON.
+        kind: One of `KINDS`, or None: look.
+        split: The name of a split, or None: all images.
+
+    Returns:
+        What was found.
+
+    Raises:
+        DataError: The source, its kind or the split is unknown, or it cannot be read at all.
+    """
+    path = Path(source).expanduser()
+    if kind is not None and kind not in KINDS:
+        raise DataError(f"unknown kind {kind!r}; known kinds: {', '.join(KINDS)}")
+    try:
+        if not path.exists():
+            raise DataError(f"{source}: there is no such file or folder; check the path")
+        return _read(path, kind or _find_kind(path), split)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{source}: cannot be read ({reason}); check its permissions") from error
+
+
+def _read(path: Path, kind: str, split: str | None) -> Source:
+    reader = KINDS[kind]
+    folder = _folder(path, kind)
+    files = split_files(folder)
+    parts = reader.parts(path)
+    part = None
+    lines: list[tuple[int, str]] = []
+    faults: list[Fault] = []
+    if split is not None and split not in files:
+        if split not in parts:
+            known = sorted({*files, *parts})
+            names = f"known splits: {', '.join(known)}" if known else "this source has no splits"
+            raise DataError(f"{path}: unknown split {split!r}; {names}")
+        part = parts[split]
+    elif split is not None:
+        lines, faults = read_list(files[split])
+    only = frozenset(name for _, line in lines for name in ids_of(line)) if lines else None
+    reading = reader.read(path, part, only)
+    found = Source(path, kind, split, reading, faults=faults, wanted=reading.wanted)
+    found.declared = read_classes(reading.folder)
+    if found.declared:
+        found.faults += found.declared.faults
+    found.masks, found.mask_listing = find_masks(reading.folder)
+    if found.mask_listing:
+        found.faults += found.mask_listing.faults
+    if split is not None and split in files:
+        found.wanted, more = take_split(reading, files[split], lines)
+        found.faults += more
+    found.classes = _class_names(found)
+    if len(found.classes) > MAX_CLASSES:
+        reading.fatal.append(
+            Fault(
+                kind="tags_file",
+                file=str(path),
+                found=f"{len(found.classes)} classes, more than the {MAX_CLASSES} a mask can hold",
+                remedy="leave some out",
+            )
+        )
+    return found
+
+
+def _find_kind(path: Path) -> str:
+    found = next((name for name, reader in KINDS.items() if reader.fits(path)), None)
+    if found is not None:
+        return found
+    if path.is_file():
+        raise DataError(
+            f"{path}: is neither a tags file (.csv, .tsv, .jsonl) nor a COCO JSON; "
+            "name a folder of images"
+        )
+    folders = [path, *(path / name for name in IMAGE_FOLDERS)]
+    if any(
+        child.suffix.lower() in SUFFIXES
+        for folder in folders
+        if folder.is_dir()
+        for child in folder.iterdir()
+    ):
+        raise DataError(
+            f"{path}: there are images but no tags; write labels.csv with the header 'image,tags'"
+        )
+    raise DataError(
+        f"{path}: no images found; known kinds of sources: a folder with labels.csv, "
+        "a folder per class, a VOC devkit, COCO instances"
+    )
+
+
+def _folder(path: Path, kind: str) -> Path:
+    """Where the source's `ImageSets` may be."""
+    folder = path if path.is_dir() else path.parent
+    if kind == "voc":
+        return devkit_root(path) or folder
+    if path.is_file() and folder.name.casefold() == "annotations":
+        return folder.parent
+    return folder
+
+
+def _class_names(found: Source) -> tuple[str, ...]:
+    if found.declared:
+        return found.declared.names
+    if found.reading.declared:
+        return found.reading.names
+    # Of all images, not of the split's: the splits of a source share their classes.
+    borne = {
+        name
+        for entry in found.reading.entries
+        if entry.usable and entry.image is not None
+        for name in entry.names
+    }
+    return tuple(sorted(borne.union(found.reading.names)))
+
+
+def declarer(found: Source) -> str:
+    """What fixes the class names, in words."""
+    return CLASSES_FILE if found.declared else "the categories"
