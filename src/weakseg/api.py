@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from weakseg.apps.export import ExportSummary
     from weakseg.apps.label import LabelSummary
     from weakseg.config.run_config import RunConfig
+    from weakseg.metrics.scores import Scores
     from weakseg.pipeline import PipelineSummary
     from weakseg.predict import LabelOptions
     from weakseg.progress import Advance
     from weakseg.runs.run_dir import RunDir
     from weakseg.sources.check import CheckReport
     from weakseg.sources.source import Source
-    from weakseg.metrics.scores import Scores
 
 
 class FaultsFoundError(DataError):
@@ -134,6 +134,7 @@ def run(
     from weakseg.pipeline import Validation, run_pipeline, stages_until
     from weakseg.runs.processes import first_process
     from weakseg.runs.run_dir import VALIDATION, RunDir
+    from weakseg.runs.true_masks import TRUTH, with_mask_files
 
     if isinstance(config, RunConfig):
         if overrides:
@@ -150,7 +151,7 @@ def run(
     catalog, skipped, checked = _checked(
         source, folder, kind=kind, split=split, skip_bad=skip_bad, console=console
     )
-    if settings.segment.truth_masks and not any(sample.mask for sample in catalog):
+    if settings.segment.truth_masks and not any(sample.has_truth for sample in catalog):
         raise DataError(
             f"{source}: segment.truth_masks is set, but no image has a true mask; put masks into "
             "its folder masks/, or train without"
@@ -168,6 +169,11 @@ def run(
         )
         _refuse_common(catalog, second, split, val)
         validation = Validation(second, val, left_out, hashed)
+    # Stages find mask files only, whatever form the source has its truth in.
+    catalog = with_mask_files(catalog, folder.path / TRUTH)
+    if validation is not None:
+        drawn = with_mask_files(validation.catalog, folder.path / TRUTH)
+        validation = replace(validation, catalog=drawn)
     with followed(folder.path, log) if log else nullcontext():
         summary = run_pipeline(
             settings,

@@ -59,6 +59,11 @@ def dump_json(value: object) -> bytes:
     return (json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n").encode()
 
 
+def write_json(path: Path, value: object) -> None:
+    """Writes `value` as a JSON file, whole or not at all."""
+    write_atomic(path, dump_json(value))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import importlib
 import sys
 import time
@@ -371,9 +372,16 @@ def fingerprints(
 
 
 def truth_digest(catalog: Catalog) -> str:
-    """A hash of the true masks' sizes and times."""
-    stats = {s.id: s.mask.stat() for s in catalog if s.mask is not None}
-    return fingerprint_hash({key: [stat.st_size, stat.st_mtime_ns] for key, stat in stats.items()})
+    """A hash of the true masks' content."""
+    sha = hashlib.sha256()
+    for sample in catalog:
+        if sample.mask is not None:
+            with sample.mask.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            sha.update(f"{sample.id} {content}\n".encode())
+        elif sample.annotation is not None:
+            sha.update(f"{sample.id} {sample.annotation.digest()}\n".encode())
+    return sha.hexdigest()[:16]
 
 
 def _say(console: Console, text: str) -> None:

@@ -6,6 +6,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 IGNORE = 255
 """Mask index of pixels that no loss and no score looks at."""
@@ -34,6 +39,20 @@ class WeightsError(WeaksegError):
     """A backbone's weights cannot be had."""
 
 
+class Annotation(Protocol):
+    """A true mask that is no plain mask file: see `weakseg.data.truth`."""
+
+    @property
+    def file(self) -> Path:
+        """The file that tells it."""
+
+    def read(self, classes: Sequence[str]) -> npt.NDArray[np.uint8]:
+        """The mask uint8 [H,W] by the names of classes 1..K."""
+
+    def digest(self) -> str:
+        """A hash of all that the mask depends on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One image, what is in it, and its true mask where there is one.
@@ -44,12 +63,19 @@ class Sample:
         tags: Indices into `Catalog.classes` (from 0) of what is in the image; empty: background.
         mask: Where its true mask is (palette or gray PNG; index 0 background, k the k-th class,
             255 ignored), or None. Used for scores only.
+        annotation: The same as another tool's annotations tell it; at most one of both is there.
     """
 
     id: str
     image: Path
     tags: frozenset[int]
     mask: Path | None = None
+    annotation: Annotation | None = None
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the true mask is known."""
+        return self.mask is not None or self.annotation is not None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from weakseg.sources.check import check_catalog, skip_bad
-from weakseg.sources.source import KINDS, open_catalog
+from weakseg.sources.source import READERS, open_catalog
 from weakseg.types import Catalog, DataError
 
 TAGS = {
@@ -159,7 +159,7 @@ def names(catalog: Catalog) -> dict[str, tuple[str, ...]]:
 
 
 def test_every_kind_is_covered():
-    assert {kind for kind, _, _ in SOURCES.values()} == set(KINDS)
+    assert {kind for kind, _, _ in SOURCES.values()} == set(READERS)
 
 
 def test_ids_tags_and_order(made):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from weakseg.sources.check import check_catalog
 from weakseg.sources.class_names import VOC_CLASSES
-from weakseg.sources.source import KINDS, open_catalog
+from weakseg.sources.source import READERS, open_catalog
 from weakseg.types import DataError
 
 
@@ -59,7 +59,7 @@ def test_kinds_are_listed(tmp_path):
     with pytest.raises(DataError, match=r"unknown kind 'vox'.*tags, voc, coco, imagefolder"):
         open_catalog(tmp_path, kind="vox")
     photo(tmp_path / "cat" / "a.jpg")
-    for kind in set(KINDS) - {"imagefolder"}:
+    for kind in set(READERS) - {"imagefolder"}:
         with pytest.raises(DataError, match=str(tmp_path.name)):
             open_catalog(tmp_path, kind=kind)
 

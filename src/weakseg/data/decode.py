@@ -206,6 +206,34 @@ def mask_indices(path: Path) -> npt.NDArray[np.uint8]:
     return values.astype(np.uint8)
 
 
+def mask_colours(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """The colours of a mask file, and which of them each pixel has.
+
+    Args:
+        path: A palette, gray or RGB image in a lossless format; alpha is not looked at.
+
+    Returns:
+        Colours uint8 [n,3], sorted, and per pixel [H,W] the place of its colour among them.
+
+    Raises:
+        FileError: It cannot be read, or is a JPEG.
+    """
+    with opened(path) as image:
+        if image.format in ("JPEG", "MPO"):
+            raise FileError(
+                path,
+                "mask_channels",
+                "a JPEG, which does not keep colours exactly",
+                "save masks as PNG",
+            )
+        pixels = np.asarray(image.convert("RGB")).astype(np.int64)
+    codes, inverse = np.unique(
+        pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], return_inverse=True
+    )
+    colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.uint8)
+    return colours, inverse.reshape(pixels.shape[:2])
+
+
 @cache
 def _formats() -> tuple[str, ...]:
     Image.init()

@@ -23,10 +23,10 @@ _OPAQUE = 128
 
 
 class CocoRLE(TypedDict):
-    """A mask as COCO keeps it: [height, width] and the compressed run lengths."""
+    """A mask as COCO keeps it: [height, width] and run lengths, as text or as numbers."""
 
     size: list[int]
-    counts: str
+    counts: str | list[int]
 
 
 class CvatRLE(NamedTuple):
@@ -115,12 +115,15 @@ def coco_rle(mask: Mask) -> CocoRLE:
 
 
 def from_coco_rle(rle: CocoRLE) -> Mask:
-    """The mask [H,W] of COCO's compressed run lengths.
+    """The mask [H,W] of COCO's run lengths, compressed (a text) or not (a list of numbers).
 
     Raises:
         ValueError: The text is damaged or does not fit the size.
     """
     height, width = rle["size"]
+    if isinstance(rle["counts"], list):
+        flat = from_run_lengths(rle["counts"], height * width)
+        return flat.reshape(width, height).T
     codes = np.frombuffer(rle["counts"].encode("utf-8"), np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((codes & 32) == 0) + 1
     if not codes.size or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:

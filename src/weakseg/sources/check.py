@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -16,7 +17,7 @@ from weakseg.sources.duplicates import repeated, same_content
 from weakseg.sources.fingerprint import Fingerprint, take_fingerprint
 from weakseg.sources.inspection import Looked, look
 from weakseg.sources.source import Source, declarer, read_source
-from weakseg.types import BACKGROUND, IGNORE, Catalog, DataError, Sample
+from weakseg.types import BACKGROUND, IGNORE, Catalog, DataError
 
 
 class CheckReport(BaseModel):
@@ -165,10 +166,7 @@ def skip_bad(catalog: Catalog, report: CheckReport) -> tuple[Catalog, list[str]]
     return (
         Catalog(
             tuple(catalog.classes[index] for index in kept),
-            tuple(
-                Sample(s.id, s.image, frozenset(order[index] for index in s.tags), s.mask)
-                for s in samples
-            ),
+            tuple(replace(s, tags=frozenset(order[index] for index in s.tags)) for s in samples),
         ),
         sorted(bad),
     )

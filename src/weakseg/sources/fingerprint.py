@@ -74,7 +74,7 @@ def take_fingerprint(catalog: Catalog, facts: Mapping[str, ImageFacts]) -> Finge
         images=len(catalog),
         readable=len(known),
         untagged=sum(not sample.tags for sample in catalog),
-        masks=sum(sample.mask is not None for sample in catalog),
+        masks=sum(sample.has_truth for sample in catalog),
         counts={name: together[i][i] for i, name in enumerate(catalog.classes)},
         cooccurrence=tuple(map(tuple, together)),
         tags_per_image=_spread(len(sample.tags) for sample in catalog),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from weakseg.data.decode import MAX_ASPECT, MIN_SIDE, ImageFacts, decode_fully, mask_indices
+from weakseg.data.decode import MAX_ASPECT, MIN_SIDE, ImageFacts, decode_fully
+from weakseg.data.truth import true_mask
 from weakseg.faults import Fault, FaultKind, FileError
 from weakseg.types import IGNORE, Catalog, Sample
 
@@ -42,14 +44,14 @@ def look(catalog: Catalog, workers: int) -> Iterator[Looked]:
     Yields:
         What each turned out to be, in the catalog's order.
     """
-    classes = len(catalog.classes)
+    classes = catalog.classes
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(catalog), _BATCH):
             batch = catalog.samples[start : start + _BATCH]
             yield from pool.map(lambda sample: _look_at(sample, classes), batch)
 
 
-def _look_at(sample: Sample, classes: int) -> Looked:
+def _look_at(sample: Sample, classes: Sequence[str]) -> Looked:
     faults: list[Fault] = []
     facts: ImageFacts | None = None
     try:
@@ -59,9 +61,10 @@ def _look_at(sample: Sample, classes: int) -> Looked:
     if facts is not None:
         faults += _shape(sample, facts)
     present: frozenset[int] | None = None
-    if sample.mask is not None:
+    if sample.has_truth:
         try:
-            indices = mask_indices(sample.mask)
+            indices = true_mask(sample, classes)
+            assert indices is not None
         except FileError as error:
             known: tuple[FaultKind, ...] = ("mask_channels", "mask_indices")
             kind: FaultKind = error.kind if error.kind in known else "mask_damaged"
@@ -70,7 +73,7 @@ def _look_at(sample: Sample, classes: int) -> Looked:
             present = frozenset(
                 np.flatnonzero(np.bincount(indices.ravel(), minlength=256)).tolist()
             )
-            faults += _mask(sample, facts, indices.shape, present, classes)
+            faults += _mask(sample, facts, indices.shape, present, len(classes))
     return Looked(sample, facts, tuple(faults), present)
 
 
@@ -107,7 +110,7 @@ def _mask(
         turned = facts.orientation >= 5 and shape == size[::-1]
         yield Fault(
             kind="mask_size",
-            file=str(sample.mask),
+            file=str(_truth_file(sample)),
             found=f"{shape[1]}×{shape[0]} pixels, its image {facts.width}×{facts.height}"
             + (" once turned upright by its EXIF orientation" if turned else ""),
             remedy="turn the mask like the photo" if turned else "make the mask anew for its image",
@@ -118,9 +121,13 @@ def _mask(
         more = f" and {len(unknown) - 6} more" if len(unknown) > 6 else ""
         yield Fault(
             kind="mask_indices",
-            file=str(sample.mask),
+            file=str(_truth_file(sample)),
             found=f"indices {', '.join(map(str, unknown[:6]))}{more} stand for no class",
             remedy=f"use 0 (background), 1 to {classes} (the classes in their order) and "
             f"{IGNORE} (ignored), or name all classes in classes.txt",
             samples=(sample.id,),
         )
+
+
+def _truth_file(sample: Sample) -> Path | None:
+    return sample.annotation.file if sample.annotation else sample.mask

@@ -7,6 +7,43 @@ from pathlib import Path
 
 from weakseg.faults import Fault, FaultKind, listed
 from weakseg.sources.image_index import Listing
+from weakseg.types import Annotation
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How a table of tags is to be read where that cannot be told by looking.
+
+    Attributes:
+        image_column: The header of the column that names the images; None: a usual name.
+        tags_column: The header of the column that holds the tags; None: a usual name.
+        separator: What separates the tags of a cell; None: told by looking.
+    """
+
+    image_column: str | None = None
+    tags_column: str | None = None
+    separator: str | None = None
+
+
+USUAL_TABLE = TableOptions()
+"""Everything told by looking."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a reader is asked for.
+
+    Attributes:
+        path: The source as it was given: a folder or a file.
+        part: The one of the reader's own parts that is wanted, or None for all.
+        only: Ids that are wanted, or None: a reader may spare itself the others.
+        table: How tables of tags are to be read.
+    """
+
+    path: Path
+    part: Path | None = None
+    only: frozenset[str] | None = None
+    table: TableOptions = USUAL_TABLE
 
 
 @dataclass(frozen=True)
@@ -21,6 +58,7 @@ class Entry:
         line: The line of that file, or None.
         usable: Whether it becomes a sample; what is not usable is among the faults.
         cell: Its tags as one text, where they were written so.
+        truth: Its true mask, where the source tells more than tags.
     """
 
     id: str
@@ -30,6 +68,7 @@ class Entry:
     line: int | None = None
     usable: bool = True
     cell: str | None = None
+    truth: Annotation | None = None
 
 
 @dataclass

@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from weakseg.data.decode import SUFFIXES
 from weakseg.faults import Fault
 from weakseg.sources.class_names import CLASSES_FILE, MAX_CLASSES, Declared, read_classes
-from weakseg.sources.formats.coco import annotation_files, read_coco
-from weakseg.sources.formats.image_folder import (
-    image_folder_parts,
-    is_image_folder,
-    read_image_folder,
-)
-from weakseg.sources.formats.tags_file import read_tagged, tags_file
-from weakseg.sources.formats.voc import devkit_root, read_voc
+from weakseg.sources.formats.voc import devkit_root
 from weakseg.sources.image_index import IMAGE_FOLDERS, Listing, find_masks
-from weakseg.sources.reading import Entry, Reading
+from weakseg.sources.readers import READERS
+from weakseg.sources.reading import USUAL_TABLE, Entry, Reading, Request, TableOptions
 from weakseg.sources.splits import ids_of, split_files, take_split
 from weakseg.sources.text import read_list
 from weakseg.types import Catalog, DataError, Sample
 
 _log = logging.getLogger(__name__)
-
-
-class Reader(NamedTuple):
-    """How a kind of source is recognised and read."""
-
-    fits: Callable[[Path], bool]
-    parts: Callable[[Path], dict[str, Path]]
-    read: Callable[[Path, Path | None, frozenset[str] | None], Reading]
-
-
-KINDS: dict[str, Reader] = {
-    "tags": Reader(lambda path: tags_file(path) is not None, lambda _: {}, read_tagged),
-    "voc": Reader(lambda path: devkit_root(path) is not None, lambda _: {}, read_voc),
-    "coco": Reader(lambda path: bool(annotation_files(path)), annotation_files, read_coco),
-    "imagefolder": Reader(is_image_folder, image_folder_parts, read_image_folder),
-}
-"""The kinds of sources in the order in which they are looked for."""
 
 
 @dataclass
@@ -51,7 +26,7 @@ class Source:
 
     Attributes:
         path: Where it is.
-        kind: One of `KINDS`.
+        kind: One of `READERS`.
         split: The split that is wanted, or None for all.
         reading: What its reader found.
         classes: The class names in the order of their mask indices.
@@ -103,6 +78,7 @@ class Source:
                 image=entry.image,
                 tags=frozenset(index[name] for name in entry.names),
                 mask=self.masks.get(sample_id),
+                annotation=None if sample_id in self.masks else entry.truth,
             )
             for sample_id, entry in self.usable().items()
             if entry.image is not None
@@ -127,7 +103,7 @@ def open_catalog(
 
     Args:
         source: A folder, a tags file or a COCO JSON.
-        kind: One of `KINDS`, or None: look.
+        kind: One of `READERS`, or None: look.
         split: The name of a split, or None: all images.
 
     Returns:
@@ -165,13 +141,20 @@ def open_catalog(
     return catalog
 
 
-def read_source(source: str | Path, *, kind: str | None = None, split: str | None = None) -> Source:
+def read_source(
+    source: str | Path,
+    *,
+    kind: str | None = None,
+    split: str | None = None,
+    table: TableOptions = USUAL_TABLE,
+) -> Source:
     """Reads what a source says of its images, keeping every fault.
 
     Args:
         source: A folder, a tags file or a COCO JSON.
-        kind: One of `KINDS`, or None: look.
+        kind: One of `READERS`, or None: look.
         split: The name of a split, or None: all images.
+        table: How a table of tags is to be read.
 
     Returns:
         What was found.
@@ -180,19 +163,19 @@ def read_source(source: str | Path, *, kind: str | None = None, split: str | Non
         DataError: The source, its kind or the split is unknown, or it cannot be read at all.
     """
     path = Path(source).expanduser()
-    if kind is not None and kind not in KINDS:
-        raise DataError(f"unknown kind {kind!r}; known kinds: {', '.join(KINDS)}")
+    if kind is not None and kind not in READERS:
+        raise DataError(f"unknown kind {kind!r}; known kinds: {', '.join(READERS)}")
     try:
         if not path.exists():
             raise DataError(f"{source}: there is no such file or folder; check the path")
-        return _read(path, kind or _find_kind(path), split)
+        return _read(path, kind or _find_kind(path), split, table)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{source}: cannot be read ({reason}); check its permissions") from error
 
 
-def _read(path: Path, kind: str, split: str | None) -> Source:
-    reader = KINDS[kind]
+def _read(path: Path, kind: str, split: str | None, table: TableOptions) -> Source:
+    reader = READERS[kind]
     folder = _folder(path, kind)
     files = split_files(folder)
     parts = reader.parts(path)
@@ -208,7 +191,7 @@ def _read(path: Path, kind: str, split: str | None) -> Source:
     elif split is not None:
         lines, faults = read_list(files[split])
     only = frozenset(name for _, line in lines for name in ids_of(line)) if lines else None
-    reading = reader.read(path, part, only)
+    reading = reader.read(Request(path, part, only, table))
     found = Source(path, kind, split, reading, faults=faults, wanted=reading.wanted)
     found.declared = read_classes(reading.folder)
     if found.declared:
@@ -233,7 +216,7 @@ def _read(path: Path, kind: str, split: str | None) -> Source:
 
 
 def _find_kind(path: Path) -> str:
-    found = next((name for name, reader in KINDS.items() if reader.fits(path)), None)
+    found = next((name for name, reader in READERS.items() if reader.fits(path)), None)
     if found is not None:
         return found
     if path.is_file():

@@ -9,7 +9,7 @@ from typing import Any
 
 from weakseg.faults import FileError, listed
 from weakseg.sources.image_index import Listing, Missing, find_folder, image_roots, scan
-from weakseg.sources.reading import Entry, Reading
+from weakseg.sources.reading import Entry, Reading, Request
 from weakseg.types import DataError
 
 _PREFIX = "instances_"
@@ -43,16 +43,14 @@ def annotation_files(source: Path) -> dict[str, Path]:
     return {path.stem.removeprefix(_PREFIX): path for path in files}
 
 
-def read_coco(source: Path, part: Path | None, only: frozenset[str] | None) -> Reading:
+def read_coco(request: Request) -> Reading:
     """Reads COCO instance annotations.
 
     Classes are the categories in the order of their ids. Crowds (`iscrowd: 1`) count: what they
     show is in the image. Images without annotations have no tags.
 
     Args:
-        source: The JSON file or a folder that has it.
-        part: Which of several `annotation_files` to read.
-        only: Not used: the file is read as a whole.
+        request: What is wanted.
 
     Returns:
         One entry per image of the file.
@@ -60,17 +58,18 @@ def read_coco(source: Path, part: Path | None, only: frozenset[str] | None) -> R
     Raises:
         DataError: There is no such file, or there are several and `part` is None.
     """
-    files = annotation_files(source)
-    if part is None and len(files) != 1:
+    files = annotation_files(request.path)
+    if request.part is None and len(files) != 1:
         if not files:
             raise DataError(
-                f"{source}: there is no COCO instances JSON; put it into annotations/ or name it"
+                f"{request.path}: there is no COCO instances JSON; put it into annotations/ "
+                "or name it"
             )
         raise DataError(
-            f"{source}: has annotations of several splits; choose one by --split "
+            f"{request.path}: has annotations of several splits; choose one by --split "
             f"({', '.join(files)})"
         )
-    path = part or next(iter(files.values()))
+    path = request.part or next(iter(files.values()))
     folder = path.parent.parent if path.parent.name.casefold() == "annotations" else path.parent
     content, found = _load(path)
     if content is None:

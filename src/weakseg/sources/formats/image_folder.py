@@ -12,7 +12,7 @@ from weakseg.sources.image_index import (
     scan,
     subfolders,
 )
-from weakseg.sources.reading import Entry, Reading
+from weakseg.sources.reading import Entry, Reading, Request
 
 _PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
 _NOT_CLASSES = frozenset(
@@ -35,21 +35,19 @@ def image_folder_parts(source: Path) -> dict[str, Path]:
     return {folder.name: folder for folder in folders}
 
 
-def read_image_folder(source: Path, part: Path | None, only: frozenset[str] | None) -> Reading:
+def read_image_folder(request: Request) -> Reading:
     """Reads an ImageFolder: `<class>/<image>`, or `train/<class>/<image>` beside `val/`.
 
     Args:
-        source: The folder.
-        part: The only one of `image_folder_parts` that is wanted, or None for all.
-        only: Not used: listing a folder is cheap.
+        request: What is wanted.
 
     Returns:
         One entry per image; its one tag is the folder's name.
     """
-    parts = image_folder_parts(source)
+    parts = image_folder_parts(request.path)
     depth = 1 if parts else 0
-    listing = scan(source, source, skip=_NOT_CLASSES)
-    reading = Reading(source, listing)
+    listing = scan(request.path, request.path, skip=_NOT_CLASSES)
+    reading = Reading(request.path, listing)
     reading.add_link_faults()
     stray: list[str] = []
     for sample_id, images in listing.images.items():
@@ -70,13 +68,13 @@ def read_image_folder(source: Path, part: Path | None, only: frozenset[str] | No
             Entry(id=sample_id, image=image, names=(name.strip(),), file=image.parent)
             for image in images
         ]
-    if part is not None:
-        inside = f"{part.name}/"
+    if request.part is not None:
+        inside = f"{request.part.name}/"
         reading.wanted = frozenset(e.id for e in reading.entries if e.id.startswith(inside))
     if stray:
         reading.note(
             "image_unnamed",
-            source,
+            request.path,
             f"{len(stray)} image{'s' * (len(stray) != 1)} outside of the class folders, left out",
             "move them into the folder of their class",
         )

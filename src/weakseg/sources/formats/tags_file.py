@@ -13,7 +13,7 @@ from weakseg.sources.image_index import (
     image_roots,
     scan,
 )
-from weakseg.sources.reading import Entry, Reading
+from weakseg.sources.reading import Entry, Reading, Request
 from weakseg.sources.tag_tables import SUFFIXES as TAGS_SUFFIXES
 from weakseg.sources.tag_tables import Row, read_tags
 from weakseg.types import DataError
@@ -46,13 +46,11 @@ def tags_file(source: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_tagged(source: Path, part: Path | None, only: frozenset[str] | None) -> Reading:
+def read_tagged(request: Request) -> Reading:
     """Reads a folder with a tags file, or the tags file itself.
 
     Args:
-        source: The folder or the file.
-        part: Not used: a tags file has no splits of its own.
-        only: Not used: a tags file is read as a whole.
+        request: What is wanted.
 
     Returns:
         One entry per row; images in the file's folder, or in `images/` or `JPEGImages/` below it,
@@ -61,10 +59,10 @@ def read_tagged(source: Path, part: Path | None, only: frozenset[str] | None) ->
     Raises:
         DataError: There is no tags file, or several.
     """
-    path = tags_file(source)
+    path = tags_file(request.path)
     if path is None:
         raise DataError(
-            f"{source}: there is no tags file; write labels.csv with the header 'image,tags'"
+            f"{request.path}: there is no tags file; write labels.csv with the header 'image,tags'"
         )
     folder = path.parent
     file = read_tags(path)

@@ -11,7 +11,7 @@ from weakseg.data.decode import mask_indices
 from weakseg.faults import FileError
 from weakseg.sources.class_names import CLASSES_FILE, VOC_CLASSES, read_classes
 from weakseg.sources.image_index import MASK_FOLDERS, Missing, find_folder, find_masks, scan
-from weakseg.sources.reading import Entry, Reading
+from weakseg.sources.reading import Entry, Reading, Request
 from weakseg.types import BACKGROUND, IGNORE, DataError
 
 _IMAGES, _ANNOTATIONS = "JPEGImages", "Annotations"
@@ -42,7 +42,7 @@ def devkit_root(source: Path) -> Path | None:
     return below[0] if below else None
 
 
-def read_voc(source: Path, part: Path | None, only: frozenset[str] | None) -> Reading:
+def read_voc(request: Request) -> Reading:
     """Reads a VOC devkit.
 
     Tags are the names of the `object` elements of `Annotations/<id>.xml` (difficult ones too: they
@@ -51,9 +51,7 @@ def read_voc(source: Path, part: Path | None, only: frozenset[str] | None) -> Re
     classes are VOC's twenty, so that its mask indices stay right.
 
     Args:
-        source: The devkit or the folder around it.
-        part: Not used.
-        only: Ids that are wanted: of others no mask is read.
+        request: What is wanted.
 
     Returns:
         One entry per annotated image.
@@ -61,10 +59,10 @@ def read_voc(source: Path, part: Path | None, only: frozenset[str] | None) -> Re
     Raises:
         DataError: There is no devkit here, or several.
     """
-    root = devkit_root(source)
+    root = devkit_root(request.path)
     if root is None:
         raise DataError(
-            f"{source}: is no VOC devkit; it needs {_IMAGES}, and {_ANNOTATIONS} or "
+            f"{request.path}: is no VOC devkit; it needs {_IMAGES}, and {_ANNOTATIONS} or "
             f"{MASK_FOLDERS[0]}"
         )
     images = find_folder(root, _IMAGES) or root
@@ -74,11 +72,11 @@ def read_voc(source: Path, part: Path | None, only: frozenset[str] | None) -> Re
     if annotations and files:
         _from_xml(reading, annotations, files)
     else:
-        _from_masks(reading, only)
+        _from_masks(reading, request.only)
     reading.add_link_faults()
     if annotations and files:
         reading.note_unnamed(annotations)
-    elif only is None:
+    elif request.only is None:
         reading.note_unnamed(reading.folder / MASK_FOLDERS[0])
     return reading
 

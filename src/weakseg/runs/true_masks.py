@@ -1,0 +1,60 @@
+"""True masks of other tools' annotations as mask files of the run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from weakseg.data.masks import write_mask
+from weakseg.files import read_json, write_json
+from weakseg.types import Catalog, Sample
+
+TRUTH = "truth"
+"""The folder of a run that holds the masks drawn."""
+
+_DRAWN = "drawn.json"
+
+
+def with_mask_files(
+    catalog: Catalog, folder: Path, advance: Callable[[], None] = lambda: None
+) -> Catalog:
+    """Draws the true masks that annotations tell, so that stages find mask files only.
+
+    A mask that was drawn of the same annotation before is kept as it is, with its time.
+
+    Args:
+        catalog: Samples, some with an `annotation`.
+        folder: Where the masks go, as `<id>.png`.
+        advance: Called after each image that has an annotation.
+
+    Returns:
+        The catalog with `mask` in place of every `annotation`.
+
+    Raises:
+        FileError: An annotation cannot be drawn.
+        RunError: A mask cannot be written.
+    """
+    if not any(sample.annotation for sample in catalog):
+        return catalog
+    mark = folder / _DRAWN
+    drawn: dict[str, str] = read_json(mark) if mark.is_file() else {}
+    classes = hashlib.sha256("\n".join(catalog.classes).encode()).hexdigest()[:8]
+
+    def with_file(sample: Sample) -> Sample:
+        if sample.annotation is None:
+            return sample
+        path, digest = folder / f"{sample.id}.png", f"{classes}-{sample.annotation.digest()}"
+        if drawn.get(sample.id) != digest or not path.is_file():
+            mask = sample.annotation.read(catalog.classes)
+            write_mask(path, torch.from_numpy(mask), catalog.classes)
+            drawn[sample.id] = digest
+        advance()
+        return replace(sample, mask=path, annotation=None)
+
+    samples = tuple(map(with_file, catalog))
+    write_json(mark, drawn)
+    return Catalog(catalog.classes, samples)
