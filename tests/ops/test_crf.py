@@ -255,8 +255,12 @@ def test_large_image_is_solved_in_tiles(monkeypatch):
 @pytest.mark.parametrize(
     ("image", "unary", "message"),
     [
-        (torch.zeros(8, 8, 3, dtype=torch.uint8), torch.zeros(8, 8).byte(), r"permute\(2, 0, 1\)"),
-        (torch.zeros(3, 8, 8), torch.zeros(8, 8).byte(), "of uint8"),
+        (
+            torch.zeros(8, 8, 3, dtype=torch.uint8),
+            torch.zeros(8, 8).byte(),
+            r"expected an RGB image.*\[8, 8, 3\]",
+        ),
+        (torch.zeros(3, 8, 8), torch.zeros(8, 8).byte(), "uint8 \\[3,H,W\\]"),
         (torch.zeros(3, 0, 8).byte(), torch.zeros(0, 8).byte(), "with pixels"),
         (torch.zeros(3, 8, 8).byte(), torch.zeros(4, 8).byte(), "resize"),
         (torch.zeros(3, 8, 8).byte(), torch.full((8, 8), -1), r"got \[-1\]"),

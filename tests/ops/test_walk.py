@@ -194,7 +194,7 @@ def test_256_steps_cost_78_products():
         (torch.zeros(4, 4), torch.zeros(4, 4), {}, r"expected maps \[K,h,w\], got \(4, 4\)"),
         (torch.zeros(1, 4, 4), torch.zeros(4, 5), {}, r"got \(4, 5\)"),
         (torch.zeros(1, 4, 4), torch.full((4, 4), 3.0), {}, "apply a sigmoid"),
-        (torch.zeros(1, 4, 4), torch.full((4, 4), math.nan), {}, "got nan"),
+        (torch.zeros(1, 4, 4), torch.full((4, 4), math.nan), {}, "with NaN or infinity"),
         (torch.zeros(1, 4, 4), torch.zeros(4, 4), {"radius": 1}, "at least 2"),
         (torch.zeros(1, 4, 4), torch.zeros(4, 4), {"steps": -1}, "got steps -1"),
         (torch.zeros(1, 4, 4), torch.zeros(4, 4), {"beta": 0}, "beta 0"),

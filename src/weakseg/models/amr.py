@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -85,6 +85,9 @@ class AttentionModulation(nn.Module):
         device: Where the parameters are made.
         dtype: Their type.
 
+    Raises:
+        ValueError: A number is below 1, or a word is none of those.
+
     Example:
         >>> amm = AttentionModulation(64)
         >>> amm(torch.rand(2, 64, 14, 14)).shape
@@ -102,6 +105,13 @@ class AttentionModulation(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if channels < 1 or reduction < 1:
+            raise ValueError(
+                f"expected channels ≥ 1 and reduction ≥ 1, got {channels} and {reduction}"
+            )
+        for value, known in ((amplitude, get_args(Amplitude)), (statistics, get_args(Statistics))):
+            if value not in known:
+                raise ValueError(f"expected one of {', '.join(known)}, got {value!r}")
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         hidden = max(1, channels // reduction)
         self.channels, self.amplitude, self.statistics = channels, amplitude, statistics
@@ -214,6 +224,7 @@ class AMR(nn.Module):
 
     Raises:
         ConfigError: The backbone cannot be cut into stages or dilated.
+        ValueError: There is no class.
         WeightsError: Its weights cannot be had.
 
     Example:
@@ -232,6 +243,8 @@ class AMR(nn.Module):
         load: bool = True,
     ) -> None:
         super().__init__()
+        if not isinstance(classes, int) or classes < 1:
+            raise ValueError(f"expected classes ≥ 1, how many there are, got {classes!r}")
         backbone = backbone or BackboneSettings()
         settings = settings or AMRSettings()
         network = Backbone(backbone, load=load)

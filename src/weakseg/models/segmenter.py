@@ -88,6 +88,8 @@ class Segmenter(nn.Module):
         long_side: int = 500,
     ) -> None:
         super().__init__()
+        if not isinstance(classes, int) or classes < 1:
+            raise ValueError(f"expected classes ≥ 1, how many there are, got {classes!r}")
         backbone, settings = backbone or BackboneSettings(), settings or SegmenterSettings()
         names = [f"class {k + 1}" for k in range(classes)] if class_names is None else class_names
         if len(names) != classes:

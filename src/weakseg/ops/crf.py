@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from weakseg.ops.arguments import RGBImage, as_tensor, rgb_image
 from weakseg.ops.permutohedral import PermutohedralLattice
 from weakseg.types import IGNORE
 
@@ -77,7 +80,8 @@ class DenseCRF:
     call, so that memory beside input and result does not grow with the image.
 
     Args:
-        image: RGB image [3, H, W], uint8, on the device to compute on.
+        image: RGB image: a tensor uint8 [3, H, W] on the device to compute on, an array uint8
+            [H, W, 3], or a Pillow image.
         settings: Kernels and iterations.
 
     Raises:
@@ -90,14 +94,8 @@ class DenseCRF:
         torch.Size([2, 3, 32, 32])
     """
 
-    def __init__(self, image: Tensor, settings: CRFSettings = _DEFAULTS) -> None:
-        if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
-            raise ValueError(
-                f"expected an RGB image [3, H, W] of uint8, got {tuple(image.shape)} of "
-                f"{image.dtype}; turn an array [H, W, 3] by torch.from_numpy(a).permute(2, 0, 1)"
-            )
-        if 0 in image.shape:
-            raise ValueError(f"expected an image with pixels, got {tuple(image.shape)}")
+    def __init__(self, image: RGBImage, settings: CRFSettings = _DEFAULTS) -> None:
+        image = rgb_image(image)
         self._image = image
         self._settings = settings
         self._height, self._width = image.shape[1:]
@@ -109,7 +107,7 @@ class DenseCRF:
         ]
         self._whole = _Field(image, settings) if len(self._tiles) == 1 else None
 
-    def from_labels(self, labels: Tensor, n_labels: int) -> Tensor:
+    def from_labels(self, labels: Tensor | npt.NDArray[Any], n_labels: int) -> Tensor:
         """Marginals from label maps that are right with probability `label_confidence`.
 
         Args:
@@ -123,9 +121,10 @@ class DenseCRF:
         Raises:
             ValueError: A map has another size, or holds a label that does not exist.
         """
-        return self._marginals(*self._odds_of_labels(labels, n_labels))
+        known = as_tensor(labels, "label maps")
+        return self._marginals(*self._odds_of_labels(known, n_labels))
 
-    def from_probabilities(self, probabilities: Tensor) -> Tensor:
+    def from_probabilities(self, probabilities: Tensor | npt.NDArray[Any]) -> Tensor:
         """Marginals from each pixel's probabilities, such as a network's softmax.
 
         Args:
@@ -138,9 +137,10 @@ class DenseCRF:
         Raises:
             ValueError: The maps have another size, or hold values that are negative or not finite.
         """
-        return self._marginals(*self._odds_of_probabilities(probabilities))
+        known = as_tensor(probabilities, "probabilities")
+        return self._marginals(*self._odds_of_probabilities(known))
 
-    def label(self, unary: Tensor, n_labels: int | None = None) -> Tensor:
+    def label(self, unary: Tensor | npt.NDArray[Any], n_labels: int | None = None) -> Tensor:
         """The most likely labels; needs less memory than the marginals.
 
         Args:
@@ -155,6 +155,7 @@ class DenseCRF:
             ValueError: As `from_labels` and `from_probabilities`; `n_labels` is given with
                 probabilities and differs from their L.
         """
+        unary = as_tensor(unary, "label maps or probabilities")
         if unary.is_floating_point():
             batch, n, odds_of = self._odds_of_probabilities(unary)
             if n_labels not in (None, n):
@@ -250,8 +251,8 @@ class DenseCRF:
 
 
 def dense_crf(
-    image: Tensor,
-    unary: Tensor,
+    image: RGBImage,
+    unary: Tensor | npt.NDArray[Any],
     settings: CRFSettings = _DEFAULTS,
     *,
     n_labels: int | None = None,
@@ -262,9 +263,10 @@ def dense_crf(
     Label maps that share an image are best given together: they are solved in one pass.
 
     Args:
-        image: RGB image [3, H, W], uint8, on the device to compute on.
+        image: RGB image: a tensor uint8 [3, H, W] on the device to compute on, an array uint8
+            [H, W, 3], or a Pillow image.
         unary: Label maps [..., H, W], integer, 255 for unknown; or probabilities [..., L, H, W],
-            float.
+            float; tensor or array.
         settings: Kernels and iterations.
         n_labels: Number of labels; by default one more than the largest of the label maps. It
             matters: the more labels, the less the doubt in a given label favours each other one.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
+
+from weakseg.ops.arguments import finite_maps
 
 _FLAT = 1e-8
 """Keeps the weights of a region of one colour finite, where every neighbour is as near."""
@@ -50,7 +53,11 @@ _DEFAULTS = PAMRSettings()
 
 
 @torch.no_grad()
-def pamr(images: Tensor, maps: Tensor, settings: PAMRSettings = _DEFAULTS) -> Tensor:
+def pamr(
+    images: Tensor | npt.NDArray[Any],
+    maps: Tensor | npt.NDArray[Any],
+    settings: PAMRSettings = _DEFAULTS,
+) -> Tensor:
     r"""Maps averaged, again and again, over the neighbours that look alike.
 
     Each round replaces $m_i$ by $\sum_j w_{ij} m_j$ over the eight neighbours at each dilation,
@@ -77,13 +84,14 @@ def pamr(images: Tensor, maps: Tensor, settings: PAMRSettings = _DEFAULTS) -> Te
         Refined maps [B, K, H, W], float32.
 
     Raises:
-        ValueError: Images and maps differ in number or size, or lack an axis.
+        ValueError: Images and maps differ in number or size, lack an axis, or are not finite.
 
     Example:
         >>> images, maps = torch.rand(2, 3, 32, 32), torch.rand(2, 5, 32, 32)
         >>> pamr(images, maps).shape
         torch.Size([2, 5, 32, 32])
     """
+    images, maps = finite_maps(images, "images"), finite_maps(maps, "maps")
     if images.ndim != 4 or maps.ndim != 4:
         raise ValueError(
             "expected images [B, C, H, W] and maps [B, K, H, W], got "

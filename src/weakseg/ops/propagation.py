@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
+from weakseg.ops.arguments import finite_maps
+
 HALF = 0.5
 """Background score of stretched maps: what is nearer to the darkest place than to the brightest."""
 
@@ -80,6 +82,7 @@ def spread(maps: Tensor, features: Tensor, power: float = 2.0) -> Tensor:
         >>> spread(torch.rand(2, 30, 40), torch.rand(80, 8, 10)).shape
         torch.Size([2, 8, 10])
     """
+    maps, features = finite_maps(maps, "maps"), finite_maps(features, "features")
     if maps.ndim != 3:
         raise ValueError(f"expected maps [n,h,w], got {tuple(maps.shape)}")
     size = (features.shape[-2], features.shape[-1])

@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from weakseg.ops.affinity import displacements, pair_affinity
+from weakseg.ops.arguments import finite_maps
 
 _TAIL = 1e-6
 """Sum of the Chebyshev coefficients left out: bounds the relative error of a walk (2-norm)."""
@@ -191,7 +194,12 @@ def transition(boundary: Tensor, radius: int, beta: float) -> Stencil:
 
 @torch.no_grad()
 def random_walk(
-    cams: Tensor, boundary: Tensor, *, radius: int = 5, beta: float = 10.0, steps: int = 256
+    cams: Tensor | npt.NDArray[Any],
+    boundary: Tensor | npt.NDArray[Any],
+    *,
+    radius: int = 5,
+    beta: float = 10.0,
+    steps: int = 256,
 ) -> Tensor:
     """Spreads activation maps by a random walk that boundaries stop.
 
@@ -205,7 +213,8 @@ def random_walk(
     (`power_series`): 78 products instead of 256, to a relative error of 1e-6.
 
     Args:
-        cams: Activation maps, not negative, [K,h,w], any scale. AMR walks from their power 1.5.
+        cams: Activation maps, not negative, [K,h,w], any scale; tensor or array. AMR walks
+            from their power 1.5.
         boundary: Probability of a boundary in 0..1, [h,w] or [1,h,w], on the same grid.
         radius: In grid pixels (IRN's grid has stride 4), at least 2.
         beta: Exponent of the affinities.
@@ -217,7 +226,7 @@ def random_walk(
         threshold.
 
     Raises:
-        ValueError: Shapes do not fit, or a number is out of range.
+        ValueError: Shapes do not fit, a number is out of range, negative or not finite.
 
     Example:
         >>> cams = torch.zeros(1, 3, 9)
@@ -228,6 +237,7 @@ def random_walk(
         >>> bool((walked[:, :4] > 0.05).all()), bool((walked[:, 5:] == 0).all())
         (True, True)
     """
+    cams, boundary = finite_maps(cams, "maps"), finite_maps(boundary, "a boundary map")
     if cams.ndim != 3:
         raise ValueError(f"expected maps [K,h,w], got {tuple(cams.shape)}; add a class axis")
     k, h, w = cams.shape
@@ -238,16 +248,20 @@ def random_walk(
         )
     if steps < 0 or beta <= 0:
         raise ValueError(f"expected steps ≥ 0 and beta > 0, got steps {steps}, beta {beta}")
+    if cams.numel() and float(cams.min()) < 0:
+        raise ValueError(f"expected maps ≥ 0, got {float(cams.min()):.3g}; rectify them (relu)")
+    if boundary.numel():
+        low, high = map(float, boundary.aminmax())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"expected boundary probabilities in 0..1, got {low:.3g} to {high:.3g}; "
+                "apply a sigmoid"
+            )
     dtype = torch.float64 if cams.dtype == torch.float64 else torch.float32
     boundary = boundary.reshape(h, w).to(dtype)
     start = (cams.to(dtype) * (1 - boundary)).flatten(1)
     if steps == 0 or start.numel() == 0:
         return start.view(k, h, w)
-    low, high = map(float, boundary.aminmax())
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"expected boundary probabilities in 0..1, got {low:.3g} to {high:.3g}; apply a sigmoid"
-        )
     with _denormals_flushed():
         affinity = transition(boundary, radius, beta)
         root = affinity.row_sums().sqrt()
