@@ -346,6 +346,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(scores.to_json(), ensure_ascii=False, indent=2) + "\n")
     else:
         _console().print(scores.table(f"Scores in percent, {scores.images} images"))
+    for text in scores.warnings:
+        _console(stderr=True).print(f"warning: {text}", markup=False, soft_wrap=True)
     return 0
 
 

@@ -38,6 +38,7 @@ FaultKind = Literal[
     "mask_size",
     "mask_indices",
     "mask_unused",
+    "mask_tags",
 ]
 
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)

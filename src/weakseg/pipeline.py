@@ -121,7 +121,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "evaluate",
-        version=2,
+        version=3,
         needs=("cams", "spread", "walk", "masks"),
         reads=("evaluate",),
         function="weakseg.stages.evaluate:evaluate",

@@ -371,3 +371,14 @@ def test_scores_print_and_serialise(folders: tuple[Path, Path]) -> None:
     for word in ("cow [old]", "never", "–", "mean", "boundary IoU", "mIoU near contours: 5 px"):
         assert word in text.getvalue()
     assert f"{100 * scores.mean_iou:.1f}" in text.getvalue()
+
+
+def test_truth_that_contradicts_the_tags_is_said_and_kept(tmp_path):
+    fixture = Fixture(tmp_path, {"a": True, "b": True, "c": True, "d": True})
+    summary = fixture.evaluate()
+    # Each mask shows all three classes, of which two are tagged.
+    first = "4 of 4 true masks show a class that is not tagged"
+    assert summary["warnings"][0].startswith(first)
+    record = json.loads((fixture.run.path / "evaluate" / "metrics.json").read_text())
+    assert record["warnings"] == summary["warnings"]
+    assert f"warning: {first}" in fixture.text.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
 
@@ -14,9 +15,17 @@ from weakseg.data.decode import SUFFIXES
 from weakseg.data.images import read_mask
 from weakseg.data.masks import mask_classes
 from weakseg.metrics.confusion import MAX_CLASSES, EvaluateSettings
-from weakseg.metrics.scores import BACKGROUND_NAME, MaskScorer, Scores, size_text, top_label
+from weakseg.metrics.scores import (
+    BACKGROUND_NAME,
+    MaskScorer,
+    Scores,
+    present_labels,
+    size_text,
+    top_label,
+)
+from weakseg.metrics.truth_agreement import TruthAgreement
 from weakseg.sources.text import read_list
-from weakseg.types import IGNORE, DataError
+from weakseg.types import BACKGROUND, IGNORE, DataError
 
 _NAMED_FAULTS = 5
 
@@ -68,6 +77,7 @@ def evaluate_masks(
     faults: list[str] = []
     tops: dict[str, int] = {}
     most = 0
+    agreement = TruthAgreement(names or [f"class {k}" for k in range(1, limit + 1)])
     quiet = console or Console(quiet=True)
     with progress.track(quiet, "evaluate", len(wanted)) as advance:
         for key in wanted:
@@ -79,6 +89,9 @@ def evaluate_masks(
             else:
                 scorer.update(prediction, true)
                 tops[key], most = top_label(prediction), max(most, top_label(true))
+                agreement.update(
+                    key, present_labels(true), present_labels(prediction) - {BACKGROUND, IGNORE}
+                )
             advance()
     if names is None:
         most = max(most, 1)
@@ -91,7 +104,18 @@ def evaluate_masks(
         names = tuple(f"class {k}" for k in range(1, most + 1))
     if faults:
         raise DataError(f"{len(faults)} of {len(wanted)} masks cannot be scored: {_some(faults)}")
-    return scorer.scores(names)
+    return replace(scorer.scores(names), warnings=_warnings(agreement))
+
+
+def _warnings(agreement: TruthAgreement) -> tuple[str, ...]:
+    """What makes scores doubtful: truth without classes, or with the classes in another order."""
+    if agreement.two_values:
+        return tuple(agreement.findings())
+    return tuple(
+        f"index {index} of the truth is where the masks have index {k}: are their classes in the "
+        "same order?"
+        for index, k in agreement.moved().items()
+    )
 
 
 def _mask_files(folder: Path) -> dict[str, Path]:

@@ -35,6 +35,7 @@ class Scores:
         counts: Confusion matrix [C,C] int64, truth down, prediction across.
         boundary_iou: Per label [C], None if not measured.
         trimap: Mean IoU within bands around the truth's contours, by width in pixels.
+        warnings: Why these scores may mean nothing, in words.
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,7 @@ class Scores:
     counts: Tensor
     boundary_iou: Tensor | None = None
     trimap: Mapping[int, float] | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def iou(self) -> Tensor:
@@ -95,6 +97,8 @@ class Scores:
             record["boundary_iou"] = self._by_name(self.boundary_iou)
         if self.trimap is not None:
             record["trimap_mean_iou"] = {str(w): _plain(v) for w, v in self.trimap.items()}
+        if self.warnings:
+            record["warnings"] = list(self.warnings)
         return record
 
     def table(self, title: str = "") -> Table:
@@ -192,6 +196,12 @@ def count_labels(masks: Iterable[Tensor], classes: Sequence[str]) -> dict[str, i
     for mask in masks:
         total += torch.bincount(mask.flatten(), minlength=256)
     return dict(zip((BACKGROUND_NAME, *classes), total.tolist(), strict=False))
+
+
+def present_labels(mask: Tensor) -> set[int]:
+    """All indices of a label map of bytes, 0 and 255 among them."""
+    counts = torch.bincount(mask.flatten(), minlength=256)
+    return set(counts.nonzero().flatten().tolist())
 
 
 def top_label(mask: Tensor) -> int:

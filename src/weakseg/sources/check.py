@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,8 @@ from weakseg.sources.duplicates import repeated, same_content
 from weakseg.sources.fingerprint import Fingerprint, take_fingerprint
 from weakseg.sources.inspection import Looked, look
 from weakseg.sources.source import Source, declarer, read_source
-from weakseg.types import BACKGROUND, IGNORE, Catalog, DataError
+from weakseg.sources.truth_check import truth_faults
+from weakseg.types import Catalog, DataError
 
 
 class CheckReport(BaseModel):
@@ -114,7 +114,7 @@ def check_catalog(
             faults += looked_at.faults
         faults += same_content(catalog, [item.sample for item in looked if item.facts])
         faults += _unused(found, catalog)
-        faults += _truth(found, catalog, looked)
+        faults += truth_faults(found, catalog, looked)
     within = list(_in_split(faults, found.wanted))
     return CheckReport(
         source=str(source),
@@ -214,31 +214,6 @@ def _class_unused(place: Path, found: str, is_note: bool) -> Fault:
         remedy="tag its images, or take it out of the list",
         severity="note" if is_note else "fault",
     )
-
-
-def _truth(found: Source, catalog: Catalog, looked: list[Looked]) -> Iterator[Fault]:
-    """Faults of the truth as a whole."""
-    if found.mask_listing is None:
-        return
-    root = found.mask_listing.root
-    strangers = sorted(set(found.masks) - set(found.reading.listing.images))
-    if strangers:
-        yield Fault(
-            kind="mask_unused",
-            file=str(root),
-            found=f"{len(strangers)} masks bear the name of no image: {listed(strangers)}",
-            remedy="name each mask like its image",
-            severity="note",
-        )
-    masks = [item.present for item in looked if item.present is not None and item.sample.tags]
-    if masks and all(present <= {BACKGROUND, IGNORE} for present in masks):
-        count = Counter(IGNORE in present for present in masks)[True]
-        yield Fault(
-            kind="mask_indices",
-            file=str(root),
-            found=f"no mask shows any class; {count} hold only 0 and {IGNORE}, which is 'ignored'",
-            remedy="give the pixels of the k-th class index k",
-        )
 
 
 def _in_split(faults: Iterable[Fault], wanted: frozenset[str] | None) -> Iterator[Fault]:

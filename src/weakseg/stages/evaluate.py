@@ -18,10 +18,12 @@ from weakseg.metrics.scores import (
     class_table,
     count_labels,
     percent,
+    present_labels,
     size_text,
     top_label,
 )
 from weakseg.metrics.sweep import SweepPoint, ThresholdSweep
+from weakseg.metrics.truth_agreement import TruthAgreement
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import load_maps, map_kinds, map_stages, map_title
 from weakseg.types import IGNORE, DataError, RunError, Sample
@@ -54,6 +56,7 @@ def evaluate(context: StageContext) -> dict[str, object]:
     blind: dict[str, float] = context.run.stage("masks").summary.get("thresholds") or {}
     sweeps: dict[str, ThresholdSweep] = {}
     scorer = MaskScorer(len(catalog.classes), settings)
+    agreement = TruthAgreement(catalog.classes)
     with context.track("evaluate", len(scored)) as advance:
         for sample in scored:
             prediction = _read_prediction(context, sample)
@@ -69,6 +72,7 @@ def evaluate(context: StageContext) -> dict[str, object]:
             for name, (maps, classes) in found.items():
                 sweeps[name].update(maps, classes, truth)
             scorer.update(prediction, truth)
+            agreement.update(sample.id, present_labels(truth), {tag + 1 for tag in sample.tags})
             advance()
 
     masks = scorer.scores(catalog.classes)
@@ -88,11 +92,15 @@ def evaluate(context: StageContext) -> dict[str, object]:
             "classes": masks.names,
             "maps": reports,
             "masks": masks.to_json(),
+            "warnings": agreement.findings(),
         },
     )
     _print_tables(context.console, points, masks)
+    for text in agreement.findings():
+        context.console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
     return {
         "images": len(scored),
+        "warnings": agreement.findings(),
         "maps": {
             name: {
                 kind: {key: report[kind][key] for key in ("threshold", "mean_iou")}
