@@ -25,7 +25,10 @@ def source(tmp_path):
     for name, tags in {"a": "cat", "b": "cat dog", "c": "dog", "d": ""}.items():
         pixels = rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{name}.png")
-        Image.fromarray((pixels[..., 0] // 100).astype(np.uint8)).save(folder / f"masks/{name}.png")
+        mask = pixels[..., 0] // 100
+        for index, tag in enumerate(("cat", "dog"), start=1):
+            mask[mask == index] *= tag in tags
+        Image.fromarray(mask).save(folder / f"masks/{name}.png")
         rows.append(f"{name}.png,{tags}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
     return folder
@@ -229,6 +232,9 @@ def test_the_bound_is_one_flag_away(weak, source, calls, tmp_path):
     assert weak("run", source, "--out", out, "--truth-masks", "--force")[0] == 0
     assert calls[len(ALL) :] == ["segment"]
     (source / "masks" / "a.png").touch()
+    assert weak("run", source, "--out", out, "--truth-masks")[0] == 0  # the content is the same
+    mask = np.asarray(Image.open(source / "masks" / "a.png"))
+    Image.fromarray(np.roll(mask, 1)).save(source / "masks" / "a.png")
     line = told(weak("run", source, "--out", out, "--truth-masks"))
     assert "truth" in line
 

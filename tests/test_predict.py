@@ -20,7 +20,7 @@ CLASSES = ("cat", "dog", "owl")
 class Colours(nn.Module):
     """Label of a pixel: background where it is dark, else red, green or blue; looks nowhere else."""
 
-    class_names, long_side, cell = CLASSES, 64, 16
+    class_names, long_side, cell, ignore_alpha = CLASSES, 64, 16, False
 
     def __init__(self):
         super().__init__()
@@ -145,6 +145,7 @@ def test_tags_rule_out_other_classes(colours):
 def test_scales_and_mirror_are_averaged():
     torch.manual_seed(0)
     network = nn.Conv2d(3, 4, 3, padding=1)
+    network.ignore_alpha = False
     network.class_names, network.long_side = CLASSES, 64
     image = torch.rand(2, 3, 40, 64)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from weakseg.progress import Advance
     from weakseg.runs.run_dir import RunDir
     from weakseg.sources.check import CheckReport
+    from weakseg.sources.reading import ReadingOptions
     from weakseg.sources.source import Source
 
 
@@ -53,6 +54,7 @@ def check(
     kind: str | None = None,
     split: str | None = None,
     console: Console | None = None,
+    **reading: Unpack[ReadingOptions],
 ) -> CheckReport:
     r"""Reads everything of a source and lists every fault.
 
@@ -61,6 +63,7 @@ def check(
         kind: `tags`, `voc`, `coco` or `imagefolder`; None: found by looking.
         split: The split to check; None: everything.
         console: Where to show how far it is; nowhere if None.
+        reading: `image_column`, `tags_column`, `separator` of a table of tags; `ignore_alpha`.
 
     Returns:
         Faults, notes, and what the images are like.
@@ -76,7 +79,7 @@ def check(
     from weakseg.sources.check import check_catalog
 
     with _counted(console, "check") as progress:
-        return check_catalog(source, kind=kind, split=split, progress=progress)
+        return check_catalog(source, kind=kind, split=split, progress=progress, **reading)
 
 
 def run(
@@ -94,6 +97,7 @@ def run(
     force: bool = False,
     log: str | None = None,
     console: Console | None = None,
+    **reading: Unpack[ReadingOptions],
 ) -> PipelineSummary:
     """Makes masks and a segmentation network: checks the source, then runs what is not finished.
 
@@ -113,6 +117,7 @@ def run(
         force: Whether results made with other settings are removed and made anew.
         log: `tensorboard` or `wandb`: shows the training curves there, too.
         console: Where to print; standard output if None.
+        reading: As for `check`.
 
     Returns:
         What became of each stage, scores, time and memory.
@@ -149,7 +154,7 @@ def run(
     folder.check()
     console = (console or Console()) if first_process() else Console(quiet=True)
     catalog, skipped, checked = _checked(
-        source, folder, kind=kind, split=split, skip_bad=skip_bad, console=console
+        source, folder, kind=kind, split=split, skip_bad=skip_bad, console=console, **reading
     )
     if settings.segment.truth_masks and not any(sample.has_truth for sample in catalog):
         raise DataError(
@@ -166,6 +171,7 @@ def run(
             skip_bad=skip_bad,
             console=console,
             name=VALIDATION,
+            **reading,
         )
         _refuse_common(catalog, second, split, val)
         validation = Validation(second, val, left_out, hashed)
@@ -258,18 +264,19 @@ def _checked(
     skip_bad: bool,
     console: Console,
     name: str = "catalog.json",
+    **reading: Unpack[ReadingOptions],
 ) -> tuple[Catalog, list[str], str]:
     """The catalog to use, the ids left out, and a hash of what was checked."""
     from weakseg.sources import check as checking
     from weakseg.sources.source import read_source
 
-    found = read_source(source, kind=kind, split=split)
+    found = read_source(source, kind=kind, split=split, **reading)
     key = _hash_of(found)
     there = folder.is_run and (folder.path / name).is_file()
     record = folder.catalog_record(name) if there else {}
     if key and record.get("checked") == key and (skip_bad or not record["skipped"]):
         return folder.load_catalog(name), record["skipped"], key
-    report = check(source, kind=kind, split=split, console=console)
+    report = check(source, kind=kind, split=split, console=console, **reading)
     if not report.faults:
         return found.catalog(), [], key
     if not skip_bad:
@@ -303,6 +310,7 @@ def _hash_of(found: Source) -> str:
         {
             "files": files,
             "classes": found.classes,
+            "ignore_alpha": found.ignore_alpha,
             "entries": [(e.id, e.names, e.cell, e.line, e.image) for e in found.reading.entries],
             "faults": [str(fault) for fault in (*found.reading.faults, *found.faults)],
         }

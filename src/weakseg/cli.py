@@ -22,6 +22,8 @@ from weakseg.types import WeaksegError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from weakseg.sources.reading import ReadingOptions
+
 FAULTS, USER_ERROR, BUG, INTERRUPTED = 1, 2, 70, 130
 """Exit codes: faults found by `check`, a fault the user can mend, a fault of weakseg, Ctrl-C.
 
@@ -147,6 +149,11 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915  a table of commands
     )
     label.add_argument("--mirror", action="store_true", help="look at the mirror image, too")
     label.add_argument(
+        "--ignore-alpha",
+        action="store_true",
+        help="leave out the images' fourth channel; by default as the model learnt",
+    )
+    label.add_argument(
         "--scales",
         type=_scales,
         default=(1.0,),
@@ -167,6 +174,24 @@ def _add_source(sub: _Parser, *, required: bool = True) -> None:
         "--kind", metavar="KIND", help="tags, voc, coco or imagefolder; found by looking"
     )
     sub.add_argument("--split", metavar="NAME", help="use only this split, as train")
+    table = sub.add_argument_group("where looking does not tell how the source is to be read")
+    table.add_argument("--image-column", metavar="HEADER", help="the column that names the images")
+    table.add_argument("--tags-column", metavar="HEADER", help="the column that holds the tags")
+    table.add_argument("--separator", metavar="TEXT", help="what separates the tags of a cell")
+    table.add_argument(
+        "--ignore-alpha",
+        action="store_true",
+        help="leave out the images' fourth channel instead of reading it as transparency",
+    )
+
+
+def _reading(options: argparse.Namespace) -> ReadingOptions:
+    return {
+        "image_column": options.image_column,
+        "tags_column": options.tags_column,
+        "separator": options.separator,
+        "ignore_alpha": options.ignore_alpha,
+    }
 
 
 def _count(text: str) -> int:
@@ -282,7 +307,13 @@ def _check(options: argparse.Namespace) -> int:
     from weakseg.console import show_report  # noqa: PLC0415
 
     progress = _shown_progress()
-    report = api.check(options.source, kind=options.kind, split=options.split, console=progress)
+    report = api.check(
+        options.source,
+        kind=options.kind,
+        split=options.split,
+        console=progress,
+        **_reading(options),
+    )
     if options.json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
@@ -323,6 +354,7 @@ def _run(options: argparse.Namespace) -> int:
             force=options.force,
             log=options.log,
             console=console,
+            **_reading(options),
         )
     except api.FaultsFoundError as error:
         show_faults(error.report, console)
@@ -396,6 +428,7 @@ def _label(options: argparse.Namespace) -> int:
         scales=options.scales,
         mirror=options.mirror,
         long_side=None if options.full_size else "model",
+        ignore_alpha=options.ignore_alpha or None,
     )
     show_labels(summary, console)
     return FAULTS if summary.bad else 0

@@ -23,6 +23,8 @@ FaultKind = Literal[
     "image_too_large",
     "image_too_small",
     "image_shape",
+    "image_channels",
+    "image_frames",
     "image_unnamed",
     "tag_spelling",
     "tag_blanks",

@@ -51,6 +51,7 @@ class LabelOptions(TypedDict, total=False):
     long_side: int | Literal["model"] | None
     tile: int
     overlap: int
+    ignore_alpha: bool | None
 
 
 class Labeled(NamedTuple):
@@ -85,6 +86,8 @@ class Labeler:
         long_side: The working size (pixels, ≥ 32); `model`: the network's own; None: each image's.
         tile: Side of the tiles of large images, where they are not resized (pixels).
         overlap: What neighbouring tiles share (pixels).
+        ignore_alpha: Whether a fourth channel is left out rather than read as transparency; None:
+            as of the images that the network learnt from.
 
     Raises:
         ValueError: One of these is out of range.
@@ -112,6 +115,7 @@ class Labeler:
         long_side: int | Literal["model"] | None = "model",
         tile: int = 768,
         overlap: int = 192,
+        ignore_alpha: bool | None = None,
     ) -> None:
         if not scales or min(scales) <= 0:
             raise ValueError(f"expected scales above 0, got {tuple(scales)}")
@@ -127,6 +131,7 @@ class Labeler:
         if self.long_side is not None and self.long_side < LEAST_SIDE:
             raise ValueError(f"expected long_side ≥ {LEAST_SIDE}, got {self.long_side}")
         self.tile, self.overlap = tile, overlap
+        self.ignore_alpha = segmenter.ignore_alpha if ignore_alpha is None else ignore_alpha
         self._index = {name: k for k, name in enumerate(self.class_names, start=1)}
 
     @classmethod
@@ -200,7 +205,7 @@ class Labeler:
                 yield image
 
         given = listed_images(images) if tags is None else restricted(tags)
-        for batch in read_in_batches(given, self._seen, self._most):
+        for batch in read_in_batches(given, self._seen, self._most, ignore_alpha=self.ignore_alpha):
             read = []
             for number, full, pixels in batch:
                 if isinstance(pixels, FileError):
@@ -271,6 +276,7 @@ class Labeler:
             "long_side": self.long_side,
             "tile": self.tile,
             "overlap": self.overlap,
+            "ignore_alpha": self.ignore_alpha,
         }
 
     def _seen(self, full: Size) -> Size:

@@ -64,6 +64,7 @@ class Sample:
         mask: Where its true mask is (palette or gray PNG; index 0 background, k the k-th class,
             255 ignored), or None. Used for scores only.
         annotation: The same as another tool's annotations tell it; at most one of both is there.
+        ignore_alpha: Whether a fourth channel is left out rather than read as transparency.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Sample:
     tags: frozenset[int]
     mask: Path | None = None
     annotation: Annotation | None = None
+    ignore_alpha: bool = False
 
     @property
     def has_truth(self) -> bool:
@@ -119,5 +121,6 @@ class Catalog:
         for sample in self.samples:
             stat = sample.image.stat()
             tags = ",".join(map(str, sorted(sample.tags)))
-            sha.update(f"{sample.id}|{tags}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+            alpha = "|no alpha" if sample.ignore_alpha else ""
+            sha.update(f"{sample.id}|{tags}|{stat.st_size}|{stat.st_mtime_ns}{alpha}\n".encode())
         return sha.hexdigest()[:16]

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
@@ -15,7 +16,7 @@ from weakseg.data import decode
 from weakseg.data.decode import decode_fully
 from weakseg.data.images import image_size, read_image, read_mask
 from weakseg.faults import FileError
-from weakseg.types import DataError
+from weakseg.types import ConfigError, DataError
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The image decoding and encoding", "ignore::UserWarning:PIL"
@@ -297,9 +298,87 @@ def test_a_bomb_beyond_pillows_own_limit(tmp_path):
     assert caught.value.kind == "image_too_large"
 
 
-def test_pillows_guard_is_lifted_not_removed():
+def test_pillows_guard_is_lifted_not_removed(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    read_image(tmp_path / "a.png")
     assert Image.MAX_IMAGE_PIXELS is not None
-    assert Image.MAX_IMAGE_PIXELS >= decode.MAX_PIXELS
+    assert decode.max_pixels() <= Image.MAX_IMAGE_PIXELS
+
+
+def test_the_limit_of_megapixels_is_a_setting(tmp_path, monkeypatch):
+    Image.new("L", (1200, 1000)).save(tmp_path / "a.png")
+    monkeypatch.setenv("WEAKSEG_MAX_MEGAPIXELS", "1")
+    with pytest.raises(DataError, match=r"1200×1000.*1 megapixels.*WEAKSEG_MAX_MEGAPIXELS"):
+        read_image(tmp_path / "a.png")
+    monkeypatch.setenv("WEAKSEG_MAX_MEGAPIXELS", "1.2")
+    assert read_image(tmp_path / "a.png").shape == (3, 1000, 1200)
+
+
+@pytest.mark.parametrize("text", ["many", "0", "-3", "nan"])
+def test_a_limit_that_is_no_number_is_refused(tmp_path, monkeypatch, text):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setenv("WEAKSEG_MAX_MEGAPIXELS", text)
+    with pytest.raises(ConfigError, match=f"WEAKSEG_MAX_MEGAPIXELS.*'{text}'"):
+        read_image(tmp_path / "a.png")
+
+
+def four_bands(path, extra):
+    """A TIFF of four bands, red, green, blue and a ramp, whose tag ExtraSamples is as given."""
+    pixels = np.full((8, 8, 4), (200, 100, 50, 0), np.uint8)
+    pixels[..., 3] = np.arange(8) * 30
+    Image.fromarray(pixels, "RGBA").save(path)
+    data = bytearray(path.read_bytes())
+    at = data.index((338).to_bytes(2, "little") + (3).to_bytes(2, "little"))
+    if extra is None:  # Pillow always writes the tag: give it a number nobody reads
+        data[at : at + 2] = (60_000).to_bytes(2, "little")
+    else:
+        data[at + 8 : at + 10] = extra.to_bytes(2, "little")
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(("extra", "alpha"), [(2, "partly"), (0, "none"), (None, "none")])
+def test_a_fourth_band_is_transparency_only_if_the_tiff_says_so(tmp_path, extra, alpha):
+    four_bands(tmp_path / "a.tif", extra)
+    facts = decode.decode_fully(tmp_path / "a.tif")
+    assert (facts.alpha, facts.bands) == (alpha, 4)
+    image = read_image(tmp_path / "a.tif")
+    plain = torch.tensor([200, 100, 50], dtype=torch.uint8)
+    assert bool((image[:, 0, 0] == plain).all()) == (alpha == "none")
+    ignored = read_image(tmp_path / "a.tif", ignore_alpha=True)
+    assert bool((ignored == plain[:, None, None]).all())
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_alpha_can_be_ignored_in_every_mode(tmp_path, mode):
+    image = Image.new("RGBA", (8, 8), (90, 90, 90, 0)).convert(mode)
+    image.save(tmp_path / ("a.tif" if mode == "PA" else "a.png"))
+    path = next(tmp_path.iterdir())
+    assert read_image(path).unique().tolist() == [255]
+    assert read_image(path, ignore_alpha=True).unique().tolist() == [90]
+
+
+def test_frames_and_transparency_are_facts(tmp_path):
+    Image.new("RGBA", (8, 8), (1, 2, 3, 0)).save(tmp_path / "clear.png")
+    Image.new("RGBA", (8, 8), (1, 2, 3, 255)).save(tmp_path / "opaque.png")
+    frames = [Image.new("L", (8, 8), value) for value in (10, 200, 90)]
+    frames[0].save(tmp_path / "pages.tif", save_all=True, append_images=frames[1:])
+    assert decode.decode_fully(tmp_path / "clear.png").alpha == "all"
+    assert decode.decode_fully(tmp_path / "opaque.png").alpha == "opaque"
+    assert decode.decode_fully(tmp_path / "pages.tif").frames == 3
+    assert read_image(tmp_path / "pages.tif").unique().tolist() == [10]
+
+
+def test_heic_is_read_where_pillow_heif_is_installed(tmp_path):
+    image = Image.new("RGB", (64, 48), (10, 120, 200))
+    pillow_heif.from_pillow(image).save(tmp_path / "a.heic", quality=95)
+    assert read_image(tmp_path / "a.heic").shape == (3, 48, 64)
+
+
+def test_heic_without_the_package_names_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "_formats", lambda: ("PNG",))
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    with pytest.raises(DataError, match="pip install pillow-heif"):
+        read_image(tmp_path / "a.heic")
 
 
 def test_postscript_is_never_run(tmp_path):

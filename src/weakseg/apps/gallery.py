@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from weakseg.apps.picture_grid import heat, sheet
-from weakseg.data.images import read_image, read_mask
+from weakseg.data.images import read_mask, read_sample
 from weakseg.data.masks import overlay
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import chosen_map, load_maps, read_boundary
@@ -44,7 +44,7 @@ def gallery(run: Path | str, *, plain: Path | str | None = None, rows: int = 12)
 
 def _row(context: StageContext, sample: Sample, plain: Path | None) -> dict[str, Tensor]:
     run, config = context.run.path, context.config
-    image = read_image(sample.image)
+    image = read_sample(sample)
     row = {"photo": image}
     if plain is not None:
         row["plain CAM"] = heat(image, load_maps(plain, sample.id)["spotlight"].amax(dim=0))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from weakseg.data.images import read_image, read_mask, resized
+from weakseg.data.images import read_mask, read_sample, resized
 from weakseg.data.transforms import AugmentSettings, MaskAugmentSettings, augment, augment_pair
 from weakseg.types import Catalog, Sample
 
@@ -37,7 +37,7 @@ class TaggedViews(Dataset[tuple[Tensor, Tensor]]):
         epoch, index = key
         sample = self.catalog.samples[index]
         generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) & (2**63 - 1))
-        image = read_image(sample.image, max_side=2 * self.settings.long_side[1])
+        image = read_sample(sample, max_side=2 * self.settings.long_side[1])
         view = augment(image, self.settings, generator)
         return view, tag_vector(sample, len(self.catalog.classes))
 
@@ -68,7 +68,7 @@ class MaskedViews(Dataset[tuple[Tensor, Tensor]]):
         """The view uint8 [3,crop,crop] and its labels uint8 [crop,crop], 255 where unknown."""
         epoch, index = key
         generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) & (2**63 - 1))
-        image = read_image(self.samples[index].image, max_side=2 * self.settings.long_side[1])
+        image = read_sample(self.samples[index], max_side=2 * self.settings.long_side[1])
         return augment_pair(image, read_mask(self.masks[index]), self.settings, generator)
 
 
@@ -117,7 +117,7 @@ class WholeImages(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         """The image of this index."""
         size = self.sizes[index]
-        return resized(read_image(self.samples[index].image, max_side=max(size)), size)
+        return resized(read_sample(self.samples[index], max_side=max(size)), size)
 
 
 class BatchesOfOneSize(Sampler[list[int]]):

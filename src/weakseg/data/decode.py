@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from weakseg.faults import FaultKind, FileError
+from weakseg.types import ConfigError
 
-MAX_PIXELS = 200_000_000
-"""Images with more pixels than this by their header are refused before they are decoded."""
+LIMIT_VARIABLE = "WEAKSEG_MAX_MEGAPIXELS"
+"""Environment variable: images of more megapixels by their header are refused before they are
+decoded. It reaches every process that a command starts."""
+
+_MEGAPIXELS = 200
 
 MIN_SIDE = 8
 """Shorter sides than this (pixels) are refused by `check`: nothing can be localized in them."""
@@ -31,16 +39,35 @@ SUFFIXES = frozenset((
 # fmt: on
 """File names that end so (in any case) are taken for images when a folder is searched."""
 
-# Pillow's own guard stands at 89 megapixels, below what cameras now make. It is lifted to ours,
-# never lowered; ours is checked on every file opened here.
-if Image.MAX_IMAGE_PIXELS is not None:
-    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
+
+def max_pixels() -> int:
+    """The most pixels an image may have: `WEAKSEG_MAX_MEGAPIXELS` millions, by default 200.
+
+    Raises:
+        ConfigError: The variable is no number above 0.
+    """
+    text = os.environ.get(LIMIT_VARIABLE, "").strip()
+    if not text:
+        return _MEGAPIXELS * 1_000_000
+    try:
+        limit = int(float(text) * 1_000_000)
+    except (ValueError, OverflowError):
+        limit = 0
+    if limit < 1:
+        raise ConfigError(
+            f"{LIMIT_VARIABLE}: expected the most megapixels of an image, as 500, got {text!r}"
+        )
+    return limit
+
 
 _HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
 
 _ORIENTATION = 0x0112
-_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_SAMPLES, _TIFF_EXTRA_SAMPLES = 256, 257, 277, 338
+
+
+Alpha = Literal["none", "opaque", "partly", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +80,10 @@ class ImageFacts:
         mode: Pillow's name of its pixel format (`RGB`, `L`, `CMYK`, `I;16` …).
         format: Pillow's name of its file format (`JPEG`, `PNG` …).
         orientation: The EXIF orientation, 1 (upright) to 8.
+        alpha: What its transparency says: `none` (it has no such channel), `opaque`, `partly`
+            transparent, or `all` transparent.
+        bands: How many channels the file has.
+        frames: How many pictures it holds.
     """
 
     height: int
@@ -60,6 +91,9 @@ class ImageFacts:
     mode: str
     format: str
     orientation: int
+    alpha: Alpha = "none"
+    bands: int = 3
+    frames: int = 1
 
 
 @contextmanager
@@ -80,10 +114,11 @@ def opened(path: Path) -> Iterator[Image.Image]:
     try:
         if path.stat().st_size == 0:
             raise FileError(path, "image_empty", "the file is empty", "replace or remove it")
+        _lift_pillows_guard()
         with Image.open(path, formats=_formats()) as image:
             _refuse(path, image)
             yield image
-    except FileError:
+    except (FileError, ConfigError):
         raise
     except FileNotFoundError as error:
         raise FileError(
@@ -160,11 +195,49 @@ def decode_fully(path: Path) -> ImageFacts:
     """
     with opened(path) as image:
         height, width = upright_size(image)
-        facts = ImageFacts(height, width, image.mode, image.format or "", _tag(image))
-        if image.format in ("JPEG", "MPO"):
+        jpeg = image.format in ("JPEG", "MPO")  # of several frames, the others are previews
+        facts = ImageFacts(
+            height,
+            width,
+            image.mode,
+            image.format or "",
+            _tag(image),
+            bands=_bands(image),
+            frames=1 if jpeg else getattr(image, "n_frames", 1),
+        )
+        image.seek(0)
+        if jpeg:
             image.draft(image.mode, (1, 1))
         image.load()
-    return facts
+        return replace(facts, alpha=_alpha(image))
+
+
+def _bands(image: Image.Image) -> int:
+    """How many channels a file has; Pillow does not show those of a TIFF that it leaves out."""
+    count = getattr(image, "tag_v2", {}).get(_TIFF_SAMPLES) if image.format == "TIFF" else None
+    return int(count) if isinstance(count, int) else len(image.getbands())
+
+
+def has_alpha(image: Image.Image) -> bool:
+    """Whether an image's transparency is to be looked at.
+
+    A fourth band of a TIFF is transparency only if the file says so (its tag ExtraSamples is 1 or
+    2); otherwise it may be anything, as near infrared.
+    """
+    if image.format == "TIFF" and image.mode == "RGBA":
+        extra = getattr(image, "tag_v2", {}).get(_TIFF_EXTRA_SAMPLES, ())
+        return bool(extra) and extra[0] in (1, 2)
+    return bool(image.has_transparency_data)
+
+
+def _alpha(image: Image.Image) -> Alpha:
+    if not has_alpha(image):
+        return "none"
+    bands = image if "A" in image.getbands() else image.convert("RGBA")
+    low, high = bands.getchannel("A").getextrema()
+    if high == 0:
+        return "all"
+    return "opaque" if low == 255 else "partly"
 
 
 def mask_indices(path: Path) -> npt.NDArray[np.uint8]:
@@ -237,6 +310,8 @@ def mask_colours(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int6
 @cache
 def _formats() -> tuple[str, ...]:
     Image.init()
+    if importlib.util.find_spec("pillow_heif"):
+        importlib.import_module("pillow_heif").register_heif_opener()
     # EPS is drawn by an outside program: not for files of unknown origin.
     return tuple(name for name in Image.ID if name != "EPS" and name in Image.OPEN)
 
@@ -249,17 +324,24 @@ def _tag(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def _lift_pillows_guard() -> None:
+    """Pillow's own limit of 89 megapixels is raised to ours, which every file opened here meets."""
+    if Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels())
+
+
 def _refuse(path: Path, image: Image.Image) -> None:
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels():
         raise _too_large(path, f"{width}×{height} pixels by its header")
     if image.mode == "LAB":
         raise FileError(path, "image_format", "Lab colours", "save it as RGB")
 
 
 def _too_large(path: Path, found: str) -> FileError:
-    limit = f"at most {MAX_PIXELS // 1_000_000} megapixels are read"
-    return FileError(path, "image_too_large", f"{found} ({limit})", "scale it down or remove it")
+    limit = f"at most {max_pixels() // 1_000_000} megapixels are read"
+    remedy = f"scale it down, remove it, or raise the limit: set {LIMIT_VARIABLE}=500"
+    return FileError(path, "image_too_large", f"{found} ({limit})", remedy)
 
 
 def _one_line(error: Exception) -> str:
@@ -271,7 +353,8 @@ def _guess_content(path: Path) -> tuple[FaultKind, str, str]:
     with path.open("rb") as file:
         head = file.read(512)
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
-        return "image_format", "a HEIC photo, which cannot be read", "export it as JPEG or PNG"
+        found = "a HEIC photo, which needs the package pillow-heif"
+        return "image_format", found, "pip install pillow-heif, or export it as JPEG or PNG"
     if head.startswith(_BEGINNINGS) or head[4:12] == b"ftypavif":
         return "image_damaged", "truncated or damaged at its beginning", "replace or remove it"
     if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):

@@ -44,12 +44,13 @@ def given_size(image: GivenImage) -> tuple[int, int]:
     return pixels.shape[1], pixels.shape[2]
 
 
-def given_pixels(image: GivenImage, size: tuple[int, int]) -> Tensor:
+def given_pixels(image: GivenImage, size: tuple[int, int], *, ignore_alpha: bool = False) -> Tensor:
     """An image upright in RGB, resized.
 
     Args:
         image: The image.
         size: Height and width to resize it to, in pixels.
+        ignore_alpha: As for `read_image`.
 
     Returns:
         uint8 [3,h,w].
@@ -59,9 +60,9 @@ def given_pixels(image: GivenImage, size: tuple[int, int]) -> Tensor:
         ValueError: The array or tensor is no image.
     """
     if isinstance(image, str | os.PathLike):
-        pixels = read_image(Path(image), max_side=max(size))
+        pixels = read_image(Path(image), max_side=max(size), ignore_alpha=ignore_alpha)
     elif isinstance(image, Image.Image):
-        pixels = image_tensor(image)
+        pixels = image_tensor(image, ignore_alpha=ignore_alpha)
     else:
         pixels = _channels_first(image)
     return resized(pixels, size)

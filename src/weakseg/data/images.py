@@ -12,27 +12,39 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as geometry
 
-from weakseg.data.decode import image_size, mask_indices, opened, orientation_of, upright_size
+from weakseg.data.decode import (
+    has_alpha,
+    image_size,
+    mask_indices,
+    opened,
+    orientation_of,
+    upright_size,
+)
+from weakseg.types import Sample
 
 __all__ = ["image_size", "image_tensor", "read_image", "read_mask"]
 
 _BITS = (8, 10, 12, 14, 16, 24, 32)
 
 
-def read_image(path: Path | str, *, max_side: int | None = None) -> Tensor:
+def read_image(
+    path: Path | str, *, max_side: int | None = None, ignore_alpha: bool = False
+) -> Tensor:
     """Reads any image as upright 8-bit RGB.
 
     Turned upright by its EXIF orientation; the first frame of several. Gray becomes three equal
-    channels. Transparent pixels are laid over white. CMYK is read by Adobe's (inverted) convention.
-    Gray of more than 8 bits is scaled by its range: the smallest of 8, 10, 12, 14 or 16 bits that
-    holds its largest value becomes 0..255, so that 12-bit data in 16-bit files does not come out
-    black. Ordinary JPEGs take torchvision's decoder, everything else Pillow.
+    channels. Transparent pixels are laid over white; bands beyond the third that a TIFF does not
+    call transparency are left out. CMYK is read by Adobe's (inverted) convention. Gray of more than
+    8 bits is scaled by its range: the smallest of 8, 10, 12, 14 or 16 bits that holds its largest
+    value becomes 0..255, so that 12-bit data in 16-bit files does not come out black. Ordinary
+    JPEGs take torchvision's decoder, everything else Pillow.
 
     Args:
-        path: The file; at most `weakseg.data.decode.MAX_PIXELS` pixels.
+        path: The file; at most `weakseg.data.decode.max_pixels` pixels.
         max_side: The long side that is wanted (pixels, ≥ 1). JPEGs at least twice as long are
             decoded at 1/2, 1/4 or 1/8 of their size, which takes about half the time; the result
             is still at least this long and is not resized to it. None: full size.
+        ignore_alpha: Leave the fourth channel out, as of images whose "alpha" is another band.
 
     Returns:
         uint8 [3, H, W]; its memory is as the decoder leaves it, usually channels last.
@@ -61,8 +73,13 @@ def read_image(path: Path | str, *, max_side: int | None = None) -> Tensor:
             else:
                 pixels = _decode_jpeg(path)
         if pixels is None:
-            pixels = torch.from_numpy(_rgb(image)).permute(2, 0, 1)
+            pixels = torch.from_numpy(_rgb(image, ignore_alpha)).permute(2, 0, 1)
     return _turned(pixels, orientation)
+
+
+def read_sample(sample: Sample, *, max_side: int | None = None) -> Tensor:
+    """A sample's image as its source wants it read; see `read_image`."""
+    return read_image(sample.image, max_side=max_side, ignore_alpha=sample.ignore_alpha)
 
 
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -73,16 +90,18 @@ def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     return scaled
 
 
-def image_tensor(image: Image.Image) -> Tensor:
+def image_tensor(image: Image.Image, *, ignore_alpha: bool = False) -> Tensor:
     """An opened Pillow image as `read_image` would read its file: upright 8-bit RGB.
 
     Args:
         image: Any image; its EXIF orientation is applied.
+        ignore_alpha: As for `read_image`.
 
     Returns:
         uint8 [3, H, W].
     """
-    return _turned(torch.from_numpy(_rgb(image)).permute(2, 0, 1), orientation_of(image))
+    pixels = torch.from_numpy(_rgb(image, ignore_alpha)).permute(2, 0, 1)
+    return _turned(pixels, orientation_of(image))
 
 
 def read_mask(path: Path | str) -> Tensor:
@@ -114,14 +133,16 @@ def _decode_jpeg(path: Path) -> Tensor | None:
     return pixels
 
 
-def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+def _rgb(image: Image.Image, ignore_alpha: bool) -> npt.NDArray[np.uint8]:
     """The pixels of an opened image as [H, W, 3]."""
     if image.mode.startswith("I") or image.mode == "F":
         gray = _scaled(np.asarray(image))
         return np.repeat(gray[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
+    if has_alpha(image):
         image.load()
         rgba = image.convert("RGBA")
+        if ignore_alpha:
+            return np.array(rgba)[..., :3]
         white = Image.new("RGBA", rgba.size, "white")
         return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
     return np.array(image.convert("RGB"))

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -38,7 +39,11 @@ class ReadImage(NamedTuple):
 
 
 def read_in_batches(
-    images: Iterable[GivenImage], seen: Callable[[Size], Size], most: Callable[[Size], int]
+    images: Iterable[GivenImage],
+    seen: Callable[[Size], Size],
+    most: Callable[[Size], int],
+    *,
+    ignore_alpha: bool = False,
 ) -> Iterator[list[ReadImage]]:
     """Reads images and brings together such of one size.
 
@@ -49,6 +54,7 @@ def read_in_batches(
         images: Taken some hundred at a time; of those the largest come first.
         seen: From an image's own size to the one it is resized to.
         most: How many images of such a size make a batch.
+        ignore_alpha: As for `read_image`.
 
     Yields:
         Batches; all their images that could be read have one size.
@@ -56,6 +62,7 @@ def read_in_batches(
     Raises:
         ValueError: An array is no image.
     """
+    read = partial(given_pixels, ignore_alpha=ignore_alpha)
     waiting: deque[list[tuple[int, Size, Future[Tensor]]]] = deque()
     pool = ThreadPoolExecutor(max(1, min(8, (os.cpu_count() or 2) - 1)), "weakseg-read")
     try:
@@ -63,9 +70,7 @@ def read_in_batches(
             if isinstance(jobs, ReadImage):
                 yield [jobs]
                 continue
-            waiting.append(
-                [(i, full, pool.submit(given_pixels, one, seen(full))) for i, full, one in jobs]
-            )
+            waiting.append([(i, full, pool.submit(read, one, seen(full))) for i, full, one in jobs])
             if len(waiting) > _AHEAD:
                 yield _results(waiting.popleft())
         while waiting:

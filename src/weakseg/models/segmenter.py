@@ -58,11 +58,13 @@ class Segmenter(nn.Module):
         load: False leaves the backbone's weights random: a state is loaded right after.
         class_names: Names of the classes, K of them; `class 1`, … if None.
         long_side: Long side to which images are resized for this network, in pixels.
+        ignore_alpha: Whether its images are read without their fourth channel.
 
     Attributes:
         classes: K.
         class_names: The classes' names, in the order of their labels 1..K.
         long_side: Long side to which images are resized for this network, in pixels.
+        ignore_alpha: Whether its images are read without their fourth channel.
         backbone_settings: The backbone as it is run.
         settings: The decoder's.
         cell: Inside, images are padded to multiples of this many pixels.
@@ -86,6 +88,7 @@ class Segmenter(nn.Module):
         load: bool = True,
         class_names: Sequence[str] | None = None,
         long_side: int = 500,
+        ignore_alpha: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(classes, int) or classes < 1:
@@ -109,6 +112,7 @@ class Segmenter(nn.Module):
             if type(part) is Conv2dSame:
                 part.__class__ = EvenConv2d
         self.classes, self.class_names, self.long_side = classes, tuple(names), long_side
+        self.ignore_alpha = ignore_alpha
         self.backbone_settings, self.settings, self.cell = backbone, settings, row.cell
         self.decoder, self.head = build_decoder(
             settings.decoder,
@@ -199,6 +203,7 @@ class Segmenter(nn.Module):
             "network": self.settings.model_dump(mode="json"),
             "preprocessing": {
                 "long_side": self.long_side,
+                "ignore_alpha": self.ignore_alpha,
                 "mean": self.backbone.mean,
                 "std": self.backbone.std,
             },
@@ -231,6 +236,7 @@ class Segmenter(nn.Module):
                 load=False,
                 class_names=config["classes"],
                 long_side=config["preprocessing"]["long_side"],
+                ignore_alpha=config["preprocessing"].get("ignore_alpha", False),
             )
             model.load_state_dict(state)
         except Exception as error:

@@ -154,6 +154,7 @@ class RunDir:
                             "image": sample.image.absolute(),
                             "tags": [names[tag] for tag in sorted(sample.tags)],
                             "mask": sample.mask and sample.mask.absolute(),
+                            **({"ignore_alpha": True} if sample.ignore_alpha else {}),
                         }
                         for sample in catalog
                     ],
@@ -176,6 +177,7 @@ class RunDir:
                     image=Path(row["image"]),
                     tags=frozenset(index[tag] for tag in row["tags"]),
                     mask=Path(row["mask"]) if row["mask"] else None,
+                    ignore_alpha=row.get("ignore_alpha", False) is True,
                 )
                 for row in record["samples"]
             )

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +15,8 @@ from weakseg.faults import Fault, listed
 from weakseg.sources.class_names import name_faults
 from weakseg.sources.duplicates import repeated, same_content
 from weakseg.sources.fingerprint import Fingerprint, take_fingerprint
-from weakseg.sources.inspection import Looked, look
+from weakseg.sources.inspection import Looked, channel_notes, look
+from weakseg.sources.reading import ReadingOptions
 from weakseg.sources.source import Source, declarer, read_source
 from weakseg.sources.truth_check import truth_faults
 from weakseg.types import Catalog, DataError
@@ -64,6 +66,7 @@ def check_catalog(
     split: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     workers: int = 2,
+    **reading: Unpack[ReadingOptions],
 ) -> CheckReport:
     """Reads everything of a source, decodes every image and truth mask, lists every fault.
 
@@ -76,6 +79,7 @@ def check_catalog(
         split: The split to check, or None: everything.
         progress: Called as `progress(done, total)` after each image, in the calling thread.
         workers: Threads that decode (≥ 1).
+        reading: As for `open_catalog`.
 
     Returns:
         Faults, notes and fingerprint.
@@ -90,7 +94,7 @@ def check_catalog(
     """
     if workers < 1:
         raise ValueError(f"expected workers ≥ 1, got {workers}")
-    found = read_source(source, kind=kind, split=split)
+    found = read_source(source, kind=kind, split=split, **reading)
     faults = [*found.fatal, *found.reading.faults, *found.faults]
     doubtful: frozenset[str] = frozenset()
     catalog = Catalog(found.classes, ())
@@ -112,6 +116,7 @@ def check_catalog(
                     progress(len(looked), len(catalog))
         for looked_at in looked:
             faults += looked_at.faults
+        faults += channel_notes(found.path, looked)
         faults += same_content(catalog, [item.sample for item in looked if item.facts])
         faults += _unused(found, catalog)
         faults += truth_faults(found, catalog, looked)

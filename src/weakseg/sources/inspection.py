@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 
 from weakseg.data.decode import MAX_ASPECT, MIN_SIDE, ImageFacts, decode_fully
 from weakseg.data.truth import true_mask
-from weakseg.faults import Fault, FaultKind, FileError
+from weakseg.faults import Fault, FaultKind, FileError, listed
 from weakseg.types import IGNORE, Catalog, Sample
 
 _BATCH = 256  # images under way at once: bounds memory and how long an interrupt takes
@@ -60,6 +60,8 @@ def _look_at(sample: Sample, classes: Sequence[str]) -> Looked:
         faults.append(error.fault(sample.id))
     if facts is not None:
         faults += _shape(sample, facts)
+        if facts.alpha == "all" and not sample.ignore_alpha:
+            faults.append(_transparent(sample))
     present: frozenset[int] | None = None
     if sample.has_truth:
         try:
@@ -75,6 +77,56 @@ def _look_at(sample: Sample, classes: Sequence[str]) -> Looked:
             )
             faults += _mask(sample, facts, indices.shape, present, len(classes))
     return Looked(sample, facts, tuple(faults), present)
+
+
+def _transparent(sample: Sample) -> Fault:
+    return Fault(
+        kind="image_channels",
+        file=str(sample.image),
+        found="fully transparent: nothing of it is to be seen",
+        remedy="replace or remove it; if its fourth channel is no transparency, give "
+        "--ignore-alpha",
+        samples=(sample.id,),
+    )
+
+
+def channel_notes(source: Path, looked: Iterable[Looked]) -> Iterator[Fault]:
+    """Notes, one for all images, of channels and frames that are not simply read.
+
+    Args:
+        source: Where the images are.
+        looked: What decoding them brought to light.
+    """
+    seen = [(item.sample, item.facts) for item in looked if item.facts is not None]
+
+    def told(kind: FaultKind, chosen: Sequence[Sample], found: str, remedy: str) -> Iterator[Fault]:
+        if chosen:
+            plural = "s" * (len(chosen) != 1)
+            text = f"{len(chosen)} image{plural} {found}: {listed([s.id for s in chosen])}"
+            yield Fault(kind=kind, file=str(source), found=text, remedy=remedy, severity="note")
+
+    yield from told(
+        "image_channels",
+        [s for s, facts in seen if facts.alpha == "partly" and not s.ignore_alpha],
+        "partly transparent, laid over white",
+        "if the fourth channel is no transparency but another band, as near infrared, give "
+        "--ignore-alpha",
+    )
+    yield from told(
+        "image_channels",
+        [s for s, f in seen if f.bands > 3 and f.mode in _BANDS and f.alpha == "none"],
+        "with more than three bands, of which the first three are read as red, green and blue",
+        "nothing has to be done if that is right; else make RGB images of the bands that matter",
+    )
+    yield from told(
+        "image_frames",
+        [s for s, facts in seen if facts.frames > 1],
+        "of several frames or pages, of which the first is read",
+        "nothing has to be done if that is right; else save each as an image of its own",
+    )
+
+
+_BANDS = ("RGB", "RGBA", "RGBX")  # CMYK's four bands are colours
 
 
 def _shape(sample: Sample, facts: ImageFacts) -> Iterator[Fault]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from weakseg.faults import Fault, FaultKind, listed
 from weakseg.sources.image_index import Listing
@@ -27,6 +28,23 @@ class TableOptions:
 
 USUAL_TABLE = TableOptions()
 """Everything told by looking."""
+
+
+class ReadingOptions(TypedDict, total=False):
+    """How a source is to be read, where looking does not tell.
+
+    Attributes:
+        image_column: The header of the table's column that names the images.
+        tags_column: The header of its column that holds the tags.
+        separator: What separates the tags of a cell.
+        ignore_alpha: Whether an image's fourth channel is left out rather than read as
+            transparency.
+    """
+
+    image_column: str | None
+    tags_column: str | None
+    separator: str | None
+    ignore_alpha: bool
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Unpack
 
 from weakseg.data.decode import SUFFIXES
 from weakseg.faults import Fault
@@ -12,7 +13,7 @@ from weakseg.sources.class_names import CLASSES_FILE, MAX_CLASSES, Declared, rea
 from weakseg.sources.formats.voc import devkit_root
 from weakseg.sources.image_index import IMAGE_FOLDERS, Listing, find_masks
 from weakseg.sources.readers import READERS
-from weakseg.sources.reading import USUAL_TABLE, Entry, Reading, Request, TableOptions
+from weakseg.sources.reading import Entry, Reading, ReadingOptions, Request, TableOptions
 from weakseg.sources.splits import ids_of, split_files, take_split
 from weakseg.sources.text import read_list
 from weakseg.types import Catalog, DataError, Sample
@@ -35,6 +36,7 @@ class Source:
         masks: Truth per image id.
         mask_listing: The folder that truth is in, or None.
         faults: Faults of `classes.txt`, the split and the truth folder.
+        ignore_alpha: Whether images are read without their fourth channel.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class Source:
     masks: dict[str, Path] = field(default_factory=dict)
     mask_listing: Listing | None = None
     faults: list[Fault] = field(default_factory=list)
+    ignore_alpha: bool = False
 
     @property
     def fatal(self) -> list[Fault]:
@@ -79,6 +82,7 @@ class Source:
                 tags=frozenset(index[name] for name in entry.names),
                 mask=self.masks.get(sample_id),
                 annotation=None if sample_id in self.masks else entry.truth,
+                ignore_alpha=self.ignore_alpha,
             )
             for sample_id, entry in self.usable().items()
             if entry.image is not None
@@ -87,7 +91,11 @@ class Source:
 
 
 def open_catalog(
-    source: str | Path, *, kind: str | None = None, split: str | None = None
+    source: str | Path,
+    *,
+    kind: str | None = None,
+    split: str | None = None,
+    **reading: Unpack[ReadingOptions],
 ) -> Catalog:
     """Opens a source of images and tags.
 
@@ -105,6 +113,7 @@ def open_catalog(
         source: A folder, a tags file or a COCO JSON.
         kind: One of `READERS`, or None: look.
         split: The name of a split, or None: all images.
+        reading: See `ReadingOptions`.
 
     Returns:
         The catalog, its samples sorted by id.
@@ -118,7 +127,7 @@ def open_catalog(
         >>> catalog.classes, len(catalog)  # doctest: +SKIP
         (('cat', 'dog'), 120)
     """
-    found = read_source(source, kind=kind, split=split)
+    found = read_source(source, kind=kind, split=split, **reading)
     if found.fatal:
         raise DataError(str(found.fatal[0]))
     catalog = found.catalog()
@@ -146,7 +155,7 @@ def read_source(
     *,
     kind: str | None = None,
     split: str | None = None,
-    table: TableOptions = USUAL_TABLE,
+    **reading: Unpack[ReadingOptions],
 ) -> Source:
     """Reads what a source says of its images, keeping every fault.
 
@@ -154,7 +163,7 @@ def read_source(
         source: A folder, a tags file or a COCO JSON.
         kind: One of `READERS`, or None: look.
         split: The name of a split, or None: all images.
-        table: How a table of tags is to be read.
+        reading: See `ReadingOptions`.
 
     Returns:
         What was found.
@@ -168,10 +177,15 @@ def read_source(
     try:
         if not path.exists():
             raise DataError(f"{source}: there is no such file or folder; check the path")
-        return _read(path, kind or _find_kind(path), split, table)
+        table = TableOptions(
+            reading.get("image_column"), reading.get("tags_column"), reading.get("separator")
+        )
+        found = _read(path, kind or _find_kind(path), split, table)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{source}: cannot be read ({reason}); check its permissions") from error
+    found.ignore_alpha = reading.get("ignore_alpha", False)
+    return found
 
 
 def _read(path: Path, kind: str, split: str | None, table: TableOptions) -> Source:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from weakseg.data.images import read_image, read_mask, resized
+from weakseg.data.images import read_mask, read_sample, resized
 from weakseg.data.masks import write_mask
 from weakseg.ops.cams import label_map, working_size
 from weakseg.ops.label_maps import best_labels, class_labels
@@ -70,7 +70,7 @@ class _Job:
             labels = label_map(maps, classes, self.threshold, (height, width))
         else:
             size = working_size(height, width, min(settings.long_side, max(height, width)))
-            image = resized(read_image(sample.image, max_side=max(size)), size)
+            image = resized(read_sample(sample, max_side=max(size)), size)
             shares = refined_shares(image, maps, self.threshold, settings)
             labels = class_labels(best_labels(shares, (height, width)), classes)
         write_mask(path, labels, context.catalog.classes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from weakseg.data.images import read_image, resized
+from weakseg.data.images import read_sample, resized
 from weakseg.data.masks import write_mask
 from weakseg.ops.cams import label_map, working_size
 from weakseg.ops.label_maps import class_labels
@@ -64,7 +64,7 @@ class _Job:
         maps, classes = chosen_map(context, kept), kept["classes"]
         height, width = kept["size"].tolist()
         size = working_size(height, width, min(settings.long_side, max(height, width)))
-        image = resized(read_image(sample.image, max_side=max(size)), size)
+        image = resized(read_sample(sample, max_side=max(size)), size)
         careful, generous = (
             label_map(maps, torch.arange(len(classes)), threshold, size)
             for threshold in (self.foreground, self.background)

@@ -124,6 +124,7 @@ def _train(context: StageContext, lesson: Lesson, folder: Path, label: str) -> S
         load=settings.backbone is not None,
         class_names=catalog.classes,
         long_side=settings.long_side,
+        ignore_alpha=any(sample.ignore_alpha for sample in catalog),
     )
     if settings.backbone is None:
         model.start_from(load_network(context))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from weakseg.apps.report.doubts import Doubt, titled_maps
 from weakseg.apps.report.facts import Facts
-from weakseg.data.images import read_image, read_mask
+from weakseg.data.images import read_mask, read_sample
 from weakseg.types import BACKGROUND, IGNORE, Sample, WeaksegError
 
 MAX_BYTES = 8_000_000
@@ -141,7 +141,7 @@ def cards(
 
 def _card(facts: Facts, sample: Sample, doubts: tuple[Doubt, ...]) -> Card | None:
     try:
-        photo = _photo(sample.image)
+        photo = _photo(sample)
     except WeaksegError:
         return None
     names = [(facts.catalog.classes[k], f"#{bytes(colour(k)).hex()}") for k in sorted(sample.tags)]
@@ -183,8 +183,8 @@ def _mask_files(facts: Facts, sample: Sample) -> Iterator[tuple[str, Path]]:
         yield "truth", sample.mask
 
 
-def _photo(path: Path) -> Image.Image:
-    pixels = read_image(path, max_side=_PHOTO).permute(1, 2, 0).contiguous().numpy()
+def _photo(sample: Sample) -> Image.Image:
+    pixels = read_sample(sample, max_side=_PHOTO).permute(1, 2, 0).contiguous().numpy()
     image = Image.fromarray(pixels)
     image.thumbnail((_PHOTO, _PHOTO), Image.Resampling.LANCZOS)
     return image
