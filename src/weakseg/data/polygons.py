@@ -18,8 +18,9 @@ def fill_polygon(rings: Iterable[npt.ArrayLike], height: int, width: int) -> Mas
     lies outside of the image is cut off.
 
     Args:
-        rings: Closed lines [n,2] of x and y in pixels, the last point joined to the first; rings
-            inside of others are holes. Rings of fewer than 3 points enclose nothing.
+        rings: Closed lines of x and y in pixels, [n,2] or one number after the other [2n], the last
+            point joined to the first; rings inside of others are holes. Rings of fewer than 3
+            points enclose nothing.
         height: Of the image, in pixels.
         width: Of the image, in pixels.
 
@@ -27,7 +28,7 @@ def fill_polygon(rings: Iterable[npt.ArrayLike], height: int, width: int) -> Mas
         bool [height,width].
 
     Raises:
-        ValueError: A ring is no [n,2] of finite numbers.
+        ValueError: A ring is no [n,2] or [2n] of finite numbers.
 
     Example:
         >>> fill_polygon([[(1, 0), (3, 0), (3, 2), (1, 2)]], 2, 4).astype(int).tolist()
@@ -36,6 +37,8 @@ def fill_polygon(rings: Iterable[npt.ArrayLike], height: int, width: int) -> Mas
     crossings = np.zeros((height, width + 1), np.int64)
     for ring in rings:
         points = np.asarray(ring, np.float64)
+        if points.ndim == 1 and points.size % 2 == 0:
+            points = points.reshape(-1, 2)
         if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
             raise ValueError(f"expected points [n,2] of finite numbers, got {points.shape}")
         if len(points) >= 3:
@@ -50,6 +53,44 @@ def fill_polygons(polygons: Iterable[npt.ArrayLike], height: int, width: int) ->
     for polygon in polygons:
         mask |= fill_polygon([polygon], height, width)
     return mask
+
+
+def fill_ellipse(
+    centre: tuple[float, float],
+    radii: tuple[float, float],
+    degrees: float,
+    height: int,
+    width: int,
+) -> Mask:
+    """The pixels whose centre lies inside of an ellipse; see `fill_polygon` for pixels.
+
+    Args:
+        centre: x and y in pixels.
+        radii: Half of its axes in pixels (≥ 0), along x and y before it is turned.
+        degrees: How far it is turned about its centre, clockwise (x to the right, y down).
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+
+    Returns:
+        bool [height,width].
+
+    Raises:
+        ValueError: A number is not finite, or a radius is negative.
+
+    Example:
+        >>> fill_ellipse((1.5, 1.5), (1.1, 0.5), 0, 3, 3).astype(int).tolist()
+        [[0, 0, 0], [1, 1, 1], [0, 0, 0]]
+    """
+    if not np.isfinite([*centre, *radii, degrees]).all() or min(radii) < 0:
+        raise ValueError(f"expected finite numbers and radii ≥ 0, got {centre}, {radii}, {degrees}")
+    if min(radii) == 0:
+        return np.zeros((height, width), np.bool_)
+    x = np.arange(width) + 0.5 - centre[0]
+    y = (np.arange(height) + 0.5 - centre[1])[:, None]
+    cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    along, across = cosine * x + sine * y, cosine * y - sine * x
+    inside: Mask = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
+    return inside
 
 
 def _add_crossings(crossings: npt.NDArray[np.int64], points: Points) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from weakseg.data.decode import mask_colours, mask_indices
-from weakseg.data.polygons import fill_polygon, fill_polygons
+from weakseg.data.decode import image_size, mask_colours, mask_indices
+from weakseg.data.polygons import fill_ellipse, fill_polygon, fill_polygons
 from weakseg.data.rle import from_brush_rle, from_coco_rle, from_cvat_rle
 from weakseg.faults import FileError
 from weakseg.types import BACKGROUND, IGNORE, Sample
@@ -46,17 +49,41 @@ def _rectangle(shape: Any, height: int, width: int) -> Bits:
     return fill_polygon([corners], height, width)
 
 
+def _ellipse(shape: Any, height: int, width: int) -> Bits:
+    x, y, along, across, degrees = (float(value) for value in shape)
+    return fill_ellipse((x, y), (along, across), degrees, height, width)
+
+
+def _png(shape: Any, height: int, width: int) -> Bits:
+    text, left, top = shape
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as image:
+            if image.width * image.height > 4 * width * height + 4096:
+                raise ValueError(f"a mask of {image.width}×{image.height} pixels")
+            part = np.asarray(image.convert("L")) > 0
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"its PNG cannot be read: {error}") from error
+    mask = np.zeros((height, width), np.bool_)
+    begin_y, begin_x = max(top, 0), max(left, 0)
+    part = part[begin_y - top : height - top, begin_x - left : width - left]
+    mask[begin_y : begin_y + part.shape[0], begin_x : begin_x + part.shape[1]] = part
+    return mask
+
+
 FORMS: Mapping[str, Callable[[Any, int, int], Bits]] = {
     "polygons": fill_polygons,
     "rings": fill_polygon,
     "rectangle": _rectangle,
+    "ellipse": _ellipse,
+    "png": _png,
     "coco_rle": lambda shape, height, width: _sized(from_coco_rle(shape), height, width),
     "cvat_rle": from_cvat_rle,
     "brush_rle": from_brush_rle,
     "bits": lambda shape, height, width: _sized(np.asarray(shape, np.bool_), height, width),
 }
-"""Forms of regions: `polygons` (several lines [n,2] of x, y), `rings` (one polygon and its holes),
-`rectangle` (left, top, right, bottom), the run lengths of COCO, CVAT and Label Studio, `bits`."""
+"""Forms of regions: `polygons` (several lines [n,2] or [2n] of x, y), `rings` (one polygon and its
+holes), `rectangle` (left, top, right, bottom), `ellipse` (x, y, two radii, degrees clockwise), `png`
+(base64, and where its left and top are), the run lengths of COCO, CVAT and Label Studio, `bits`."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +92,21 @@ class RegionMask:
 
     Attributes:
         file: The annotation file.
-        size: Height and width in pixels.
+        size: Height and width in pixels, or the image that has the size (once upright).
         regions: What to draw.
     """
 
     file: Path
-    size: tuple[int, int]
+    size: tuple[int, int] | Path
     regions: tuple[Region, ...]
 
     def read(self, classes: Sequence[str]) -> Indices:
         """The mask uint8 [H,W]; a name that is no class is drawn as background.
 
         Raises:
-            FileError: A region cannot be drawn.
+            FileError: A region cannot be drawn, or the image that has the size cannot be opened.
         """
-        height, width = self.size
+        height, width = self._size()
         mask = np.full((height, width), BACKGROUND, np.uint8)
         index = {name: k for k, name in enumerate(classes, start=1)}
         for region in self.regions:
@@ -99,8 +126,11 @@ class RegionMask:
     def digest(self) -> str:
         """A hash of what is drawn."""
         regions = [(region.name, region.form, _plain(region.shape)) for region in self.regions]
-        text = json.dumps([self.size, regions], ensure_ascii=True)
+        text = json.dumps([self._size(), regions], ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _size(self) -> tuple[int, int]:
+        return image_size(self.size) if isinstance(self.size, Path) else self.size
 
 
 @dataclass(frozen=True)
