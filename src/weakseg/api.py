@@ -321,8 +321,8 @@ def evaluate(
     predicted: Path | str,
     truth: Path | str,
     *,
-    ids: Sequence[str] | Path | None = None,
-    classes: Sequence[str] | Path | None = None,
+    ids: Sequence[str] | Path | str | None = None,
+    classes: Sequence[str] | Path | str | None = None,
     console: Console | None = None,
 ) -> Scores:
     """Scores any folder of masks against a folder of true ones.
@@ -347,13 +347,7 @@ def evaluate(
         0.671
     """
     from weakseg.apps.mask_folders import evaluate_masks
-    from weakseg.sources.text import read_list
 
-    if isinstance(classes, Path):
-        entries, faults = read_list(classes)
-        if any(fault.severity == "fault" for fault in faults):
-            raise DataError(str(faults[0]))
-        classes = [name for _, name in entries]
     return evaluate_masks(predicted, truth, ids=ids, classes=classes, console=console)
 
 

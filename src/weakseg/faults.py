@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from weakseg.types import DataError
 
@@ -23,6 +24,8 @@ FaultKind = Literal[
     "image_too_large",
     "image_too_small",
     "image_shape",
+    "image_name",
+    "image_elsewhere",
     "image_channels",
     "image_frames",
     "image_unnamed",
@@ -31,6 +34,10 @@ FaultKind = Literal[
     "tag_once",
     "tag_unknown",
     "tag_reserved",
+    "tag_characters",
+    "tag_words",
+    "no_tags",
+    "few_images",
     "class_unused",
     "duplicate_name",
     "duplicate_row",
@@ -46,6 +53,31 @@ FaultKind = Literal[
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 
+def unprintable(text: str) -> bool:
+    """Whether a text holds control characters, or bytes that are no UTF-8."""
+    return any(unicodedata.category(c) in ("Cc", "Cs") or c in "\u2028\u2029" for c in text)
+
+
+def printable(text: str) -> str:
+    r"""A text safe to print and to write as UTF-8: what is not is escaped.
+
+    Example:
+        >>> print(printable("caf\udce9\x1b[31m"))
+        caf\xe9\x1b[31m
+    """
+    return "".join(_escaped(c) if unprintable(c) else c for c in text)
+
+
+def _escaped(c: str) -> str:
+    byte = ord(c) - 0xDC00 if 0xDC80 <= ord(c) <= 0xDCFF else ord(c)  # surrogates of raw bytes
+    if c == "\n":
+        return "\\n"
+    return f"\\x{byte:02x}" if byte < 256 else f"\\u{byte:04x}"
+
+
+Printable = Annotated[str, AfterValidator(printable)]
+
+
 class Fault(BaseModel):
     """One thing that is wrong, or (as a note) worth knowing.
 
@@ -57,11 +89,11 @@ class Fault(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: FaultKind = Field(description="What sort of fault it is.")
-    file: str = Field(description="The file or folder it is in.")
+    file: Printable = Field(description="The file or folder it is in.")
     line: int | None = Field(default=None, ge=1, description="The line of the file, from 1.")
-    found: str = Field(description="What was found there.")
-    remedy: str = Field(description="How to mend it.")
-    samples: tuple[str, ...] = Field(
+    found: Printable = Field(description="What was found there.")
+    remedy: Printable = Field(description="How to mend it.")
+    samples: tuple[Printable, ...] = Field(
         default=(), description="Ids of the samples that cannot be used because of it."
     )
     severity: Literal["fault", "note"] = Field(

@@ -240,3 +240,17 @@ def test_users_errors_are_one_line(weak, model, photos, monkeypatch, arguments, 
     assert about in err
     assert err.count("\n") == 1
     assert not (photos.parent / "o").exists()
+
+
+def test_tags_name_images_as_sources_do(model, tmp_path):
+    photos = tmp_path / "images"
+    for name in ("shot.jpg", "shot.2020.jpg", "x.jpg"):
+        photos.mkdir(exist_ok=True)
+        Image.new("RGB", (48, 40), (90, 120, 200)).save(photos / name)
+    tags = tmp_path / "tags.csv"
+    tags.write_text("image,tags\nimages/x.jpg,cat\nshot.jpg,cat\nshot.2020,\n")
+    label(model, photos, tmp_path / "out", tags=tags)
+    assert not read_mask(tmp_path / "out" / "shot.2020.png").any()
+    tags.write_text("image,tags\nimages\\x.jpg,cat\nshot.jpg,cat\nshot,\nshot.2020,\n")
+    with pytest.raises(DataError, match=r"tags.csv:4: 'shot' is named twice, with other tags"):
+        label(model, photos, tmp_path / "out", tags=tags)

@@ -382,3 +382,14 @@ def test_truth_that_contradicts_the_tags_is_said_and_kept(tmp_path):
     record = json.loads((fixture.run.path / "evaluate" / "metrics.json").read_text())
     assert record["warnings"] == summary["warnings"]
     assert f"warning: {first}" in fixture.text.getvalue()
+
+
+def test_lists_may_be_paths_as_text(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("x.jpg\ndeep\\y\n")
+    (tmp_path / "names.txt").write_text("cat\ndog\ncow\n")
+    scores = evaluate_masks(
+        *folders, ids=str(tmp_path / "ids.txt"), classes=str(tmp_path / "names.txt")
+    )
+    assert (scores.images, scores.names[1:]) == (2, ("cat", "dog", "cow"))
+    with pytest.raises(DataError, match=r"nowhere.txt: there is no such file; give a list of cla"):
+        evaluate_masks(*folders, classes="nowhere.txt")

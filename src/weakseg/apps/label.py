@@ -17,11 +17,12 @@ from rich.console import Console
 from torch import Tensor
 
 from weakseg.data.masks import write_mask
-from weakseg.faults import Fault
+from weakseg.faults import Fault, listed
 from weakseg.files import dump_json, is_part, plain, read_json, write_atomic
 from weakseg.predict import Labeler, LabelOptions, model_folder
 from weakseg.progress import track
 from weakseg.runs.stage_dir import changed_keys
+from weakseg.sources.name_index import NameIndex
 from weakseg.sources.named_images import NamedImage, find_images
 from weakseg.sources.tag_tables import read_tags
 from weakseg.training.memory import kept_memory
@@ -115,10 +116,22 @@ def _tags_of(
     faults = [*file.fatal, *(fault for fault in file.faults if fault.severity == "fault")]
     if faults:
         raise DataError(str(faults[0]))
+    index = NameIndex((f"{image.name}{image.path.suffix}", image.name) for image in found)
     known: dict[str, tuple[str, ...]] = {}
     for row in file.rows:
         labeler.allowed(row.tags)
-        known[row.image] = known[str(Path(row.image).with_suffix(""))] = row.tags
+        names = index.find(row.image).items
+        if len(set(names)) > 1:
+            raise DataError(
+                f"{path}:{row.line}: {row.image!r} may be any of {listed(list(names))}; name the "
+                "image by its path below the folder and with its suffix"
+            )
+        for name in names:
+            if known.setdefault(name, row.tags) != row.tags:
+                raise DataError(
+                    f"{path}:{row.line}: {name!r} is named twice, with other tags; put all its "
+                    "tags into one row"
+                )
     missing = [image for image in found if image.name not in known]
     if missing:
         raise DataError(

@@ -11,9 +11,9 @@ from rich.console import Console
 from torch import Tensor
 
 from weakseg import progress
-from weakseg.data.decode import SUFFIXES
 from weakseg.data.images import read_mask
 from weakseg.data.masks import mask_classes
+from weakseg.faults import listed
 from weakseg.metrics.confusion import MAX_CLASSES, EvaluateSettings
 from weakseg.metrics.scores import (
     BACKGROUND_NAME,
@@ -24,7 +24,8 @@ from weakseg.metrics.scores import (
     top_label,
 )
 from weakseg.metrics.truth_agreement import TruthAgreement
-from weakseg.sources.text import read_list
+from weakseg.sources.name_index import NameIndex, plain_name, without_suffix
+from weakseg.sources.text import names_of, read_list
 from weakseg.types import BACKGROUND, IGNORE, DataError
 
 _NAMED_FAULTS = 5
@@ -34,8 +35,8 @@ def evaluate_masks(
     predicted: Path | str,
     truth: Path | str,
     *,
-    ids: Sequence[str] | Path | None = None,
-    classes: Sequence[str] | None = None,
+    ids: Sequence[str] | Path | str | None = None,
+    classes: Sequence[str] | Path | str | None = None,
     settings: EvaluateSettings | None = None,
     console: Console | None = None,
 ) -> Scores:
@@ -70,6 +71,7 @@ def evaluate_masks(
     ours, theirs = _mask_files(Path(predicted)), _mask_files(Path(truth))
     wanted = _wanted(ours, theirs, ids)
     _refuse_missing(Path(predicted), Path(truth), ours, theirs, wanted, listed=ids is not None)
+    classes = None if classes is None else names_of(classes, "classes")
     names = _class_names([ours[wanted[0]], theirs[wanted[0]]], Path(truth), classes)
     limit = MAX_CLASSES if names is None else len(names)
 
@@ -132,29 +134,21 @@ def _mask_files(folder: Path) -> dict[str, Path]:
 
 
 def _wanted(
-    ours: Mapping[str, Path], theirs: Mapping[str, Path], ids: Sequence[str] | Path | None
+    ours: Mapping[str, Path], theirs: Mapping[str, Path], ids: Sequence[str] | Path | str | None
 ) -> list[str]:
+    everything = sorted(ours.keys() | theirs.keys())
     if ids is None:
-        return sorted(ours.keys() | theirs.keys())
-    place = "the list of images"
-    if isinstance(ids, Path):
-        place = str(ids)
-        entries, faults = read_list(ids)
-        if faults and any(fault.severity == "fault" for fault in faults):
-            raise DataError(str(faults[0]))
-        ids = [entry for _, entry in entries]
-
-    def key(name: str) -> str:
-        name = normalize("NFC", name.removeprefix("./"))
-        suffix = Path(name).suffix
-        if name in ours or name in theirs or suffix.lower() not in SUFFIXES:
-            return name
-        return name.removesuffix(suffix)
-
-    keys = list(dict.fromkeys(map(key, ids)))
+        return everything
+    index = NameIndex((f"{key}.png", key) for key in everything)
+    keys: dict[str, None] = {}
+    for name in names_of(ids, "images"):
+        found = index.find(name).items or index.find(without_suffix(plain_name(name))).items
+        if len(found) > 1:
+            raise DataError(f"{name!r} may be any of {listed(list(found))}; name it by its path")
+        keys[found[0] if found else without_suffix(plain_name(name))] = None
     if not keys:
-        raise DataError(f"{place} names no image")
-    return keys
+        raise DataError(f"{ids if isinstance(ids, str | Path) else 'the list'} names no image")
+    return list(keys)
 
 
 def _refuse_missing(

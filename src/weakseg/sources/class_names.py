@@ -7,8 +7,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from weakseg.faults import Fault, FaultKind
+from weakseg.faults import Fault, FaultKind, unprintable
 from weakseg.sources.reading import Entry
 from weakseg.sources.text import read_list
 
@@ -27,6 +28,14 @@ VOC_CLASSES = (
 """The twenty classes of PASCAL VOC in the order of their mask indices 1..20."""
 
 _BACKGROUND = "background"
+
+_MISSING_VALUES = frozenset(
+    ("nan", "-nan", "none", "null", "nil", "na", "n/a", "#n/a", "#na", "<na>", "undefined")
+)
+"""What programs write where there is no value; the spellings that pandas reads as such."""
+
+_SIGNS = ",;|[]{}\"'`"
+"""Signs of lists and quotes: a name that holds one was probably cut wrongly."""
 
 
 @dataclass
@@ -85,6 +94,16 @@ def read_classes(folder: Path) -> Declared | None:
                 )
             )
         seen[fold(name)] = name
+        if unprintable(name):
+            declared.fatal.append(
+                Fault(
+                    kind="tag_characters",
+                    file=str(path),
+                    line=line,
+                    found=f"the class {name!r} has control characters",
+                    remedy="remove them: names stand in lists, one a line",
+                )
+            )
     declared.names = tuple(name for _, name in lines)
     if not lines:
         declared.fatal.append(
@@ -102,6 +121,51 @@ def fold(name: str) -> str:
     """A name without case, blanks and invisible characters: equal for spellings of one tag."""
     plain = unicodedata.normalize("NFKC", name).casefold()
     return "".join(c for c in plain if not c.isspace() and unicodedata.category(c) != "Cf")
+
+
+class NoClass(NamedTuple):
+    """Why a tag can be no class unless `classes.txt` names it."""
+
+    kind: FaultKind
+    found: str
+    remedy: str
+
+
+def no_class(name: str) -> NoClass | None:
+    """Why a tag is probably no class's name, or None.
+
+    Args:
+        name: The tag.
+    """
+    if unprintable(name):
+        return NoClass(
+            "tag_characters",
+            f"tag {name!r} has control characters",
+            "remove them: names stand in lists, one a line",
+        )
+    folded = fold(name)
+    if folded.strip("_") == _BACKGROUND:
+        return NoClass(
+            "tag_reserved",
+            f"tag {name!r}, which is no class",
+            "leave the tags of an image empty if nothing is in it",
+        )
+    if folded in _MISSING_VALUES:
+        return NoClass(
+            "tag_reserved",
+            f"tag {name!r}, which programs write where there is no value",
+            "leave the tags of an image empty if nothing is in it; if it is a class, list all "
+            f"classes in {CLASSES_FILE}",
+        )
+    signs = sorted({sign for sign in name if sign in _SIGNS})
+    if signs:
+        return NoClass(
+            "tag_characters",
+            f"tag {name!r} holds {' '.join(signs)}",
+            "separate tags by ';', ',' or '|', and give --separator if it is another sign; if the "
+            f"name is right, list all classes in {CLASSES_FILE}",
+        )
+    return None
 
 
 def name_faults(
@@ -164,13 +228,10 @@ def name_faults(
         if name in known:
             continue
         count = len(_ids(bearers[name]))
-        if fold(name) == _BACKGROUND:
-            report(
-                "tag_reserved",
-                name,
-                "tag 'background', which is no class",
-                "leave the tags of an image empty if nothing is in it",
-            )
+        if (reason := no_class(name)) is not None and (
+            declared is None or reason.kind == "tag_reserved"
+        ):
+            report(reason.kind, name, reason.found, reason.remedy)
         elif declared is not None:
             hint = _nearest(name, declared)
             report(

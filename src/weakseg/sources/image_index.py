@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from weakseg.data.decode import SUFFIXES
-from weakseg.faults import Fault, FaultKind, FileError, listed
+from weakseg.faults import Fault, FaultKind, FileError, listed, unprintable
+from weakseg.sources.name_index import NameIndex, plain_name, without_suffix
 
 IMAGE_FOLDERS = ("JPEGImages", "images")
 """Folders that hold the images of a source, in the order in which they are looked for."""
@@ -44,63 +45,66 @@ class Listing:
     Attributes:
         root: The image folder.
         images: Per id (path below `root` without suffix, NFC) the image files that bear it, sorted.
-        faults: Links that leave the folder.
+        faults: Links that leave the folder, files whose names cannot be used.
+        elsewhere: Names that were found by their end alone, and the files they are taken for.
     """
 
     root: Path
     images: dict[str, list[Path]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
-    _files: dict[str, list[Path]] = field(default_factory=dict, repr=False)
+    elsewhere: dict[str, Path] = field(default_factory=dict)
+    _names: NameIndex[Path] = field(default_factory=lambda: NameIndex(()), repr=False)
     _folded: dict[str, list[str]] | None = field(default=None, repr=False)
     _leaving: set[str] = field(default_factory=set, repr=False)
     _compared: int = field(default=0, repr=False)
 
     def id_of(self, path: Path) -> str:
         """The id of an image below the root."""
-        return _without_suffix(_key(path.relative_to(self.root)))
+        return without_suffix(_key(path.relative_to(self.root)))
 
     def has(self, name: str) -> bool:
         """Whether `resolve` finds an image by this name."""
-        return isinstance(self.resolve(name, hint=False)[1], Path)
+        return len(self._names.find(name).items) == 1
 
     def resolve(self, name: str, *, hint: bool = True) -> tuple[str, Path | Missing]:
-        """Finds the image a tags file names.
+        """Finds the image a source names.
 
         Args:
-            name: A path below the root (or beginning with the root's own name), with or without
-                suffix, with either slash; the suffix in any case.
+            name: A path below the root, with or without suffix, with either slash, the suffix in
+                any case; or a path or URL of another place that ends as an image's here does (see
+                `NameIndex`). Names found so are kept in `elsewhere`.
             hint: Look for the nearest name if there is none.
 
         Returns:
             The id the name stands for, and the file or why there is none.
         """
-        plain = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
-        if plain.startswith("/") or re.match(r"[A-Za-z]:", plain):
-            return _without_suffix(plain), Missing(
-                "path_leaves",
-                f"{name!r} is an absolute path",
-                f"name images by their path below {self.root.name!r}",
-            )
+        match = self._names.find(name)
+        plain = plain_name(name)
         key = os.path.normpath(plain).replace("\\", "/")
-        if key == ".." or key.startswith("../"):
-            return _without_suffix(plain), Missing(
-                "path_leaves",
-                f"{name!r} leaves the image folder",
-                "move the image into the folder, or remove the line",
-            )
-        found = self._find(key)
-        below = key.removeprefix(f"{self.root.name}/")
-        if not found and below != key:
-            found, key = self._find(below), below
-        if len(found) == 1:
-            return self.id_of(found[0]), found[0]
-        sample_id = _without_suffix(key)
-        if found:
-            names = listed([path.name for path in found])
+        if len(match.items) == 1:
+            found = match.items[0]
+            if match.below and key.removeprefix(f"{self.root.name}/") != self._key_like(found, key):
+                self.elsewhere.setdefault(name.strip(), found)
+            return self.id_of(found), found
+        sample_id = without_suffix(key.removeprefix(f"{self.root.name}/"))
+        if match.items:
+            names = listed([_key(path.relative_to(self.root)) for path in match.items])
             return sample_id, Missing(
                 "duplicate_name",
                 f"{name!r} may be any of {names}",
-                "name the image with its suffix, and give each its own name",
+                "name the image by its path and suffix, and give each its own name",
+            )
+        if plain.startswith("/") or re.match(r"[A-Za-z]:", plain):
+            return without_suffix(plain), Missing(
+                "path_leaves",
+                f"{name!r} is an absolute path, and no image here is named so",
+                f"name images by their path below {self.root.name!r}",
+            )
+        if key == ".." or key.startswith("../"):
+            return without_suffix(plain), Missing(
+                "path_leaves",
+                f"{name!r} leaves the image folder",
+                "move the image into the folder, or remove the line",
             )
         if key in self._leaving or sample_id in self._leaving:
             return sample_id, Missing(
@@ -111,12 +115,19 @@ class Listing:
         remedy = self._hint(sample_id) if hint else ""
         return sample_id, Missing("image_missing", f"there is no image {name!r}", remedy)
 
-    def _find(self, key: str) -> list[Path]:
-        if PurePosixPath(key).suffix.lower() not in SUFFIXES:
-            return self._files.get(key) or self.images.get(key, [])
-        found = self._files.get(_lower_suffix(key), [])
-        exact = [path for path in found if _key(path.relative_to(self.root)) == key]
-        return exact or found
+    def add(self, path: Path) -> None:
+        """Adds a file below the root."""
+        key = _key(path.relative_to(self.root))
+        self._names.add(key, path)
+        if path.suffix.lower() in SUFFIXES:
+            self.images.setdefault(without_suffix(key), []).append(path)
+
+    def _key_like(self, path: Path, key: str) -> str:
+        """A file's path below the root, written as a name is: with its suffix or without."""
+        own = _key(path.relative_to(self.root))
+        if PurePosixPath(key).suffix.lower() == path.suffix.lower():
+            return own.removesuffix(path.suffix) + PurePosixPath(key).suffix
+        return without_suffix(own)
 
     def _hint(self, sample_id: str) -> str:
         other = self.images.get(sample_id)
@@ -158,17 +169,22 @@ def scan(root: Path, boundary: Path, *, skip: Collection[str] = ()) -> Listing:
         path = Path(entry.path)
         key = _key(path.relative_to(root))
         if entry.is_symlink():
-            target = path.resolve()
-            if not any(target.is_relative_to(folder) for folder in inside):
-                listing._leaving |= {key, _without_suffix(key)}
-                listing.faults.append(_leaves(path, target, _without_suffix(key)))
+            try:
+                target = path.resolve(strict=False)
+            except (OSError, RuntimeError):  # a link that leads to itself
+                target = path
+            if target == path or not any(target.is_relative_to(folder) for folder in inside):
+                listing._leaving |= {key, without_suffix(key)}
+                listing.faults.append(_leaves(path, target, without_suffix(key)))
                 continue
             if target.is_dir():
                 listing.faults.append(_linked_folder(path))
                 continue
-        listing._files.setdefault(_lower_suffix(key), []).append(path)
-        if path.suffix.lower() in SUFFIXES:
-            listing.images.setdefault(_without_suffix(key), []).append(path)
+        if unprintable(key):
+            if path.suffix.lower() in SUFFIXES:
+                listing.faults.append(_strange_name(path))
+            continue
+        listing.add(path)
     return listing
 
 
@@ -250,6 +266,16 @@ def _leaves(path: Path, target: Path, sample_id: str) -> Fault:
     )
 
 
+def _strange_name(path: Path) -> Fault:
+    return Fault(
+        kind="image_name",
+        file=str(path),
+        found=f"the file name {path.name!r} is not UTF-8 or has control characters",
+        remedy="rename the file",
+        samples=(str(path.name),),
+    )
+
+
 def _linked_folder(path: Path) -> Fault:
     return Fault(
         kind="path_leaves",
@@ -262,13 +288,3 @@ def _linked_folder(path: Path) -> Fault:
 
 def _key(relative: Path) -> str:
     return unicodedata.normalize("NFC", relative.as_posix())
-
-
-def _lower_suffix(key: str) -> str:
-    suffix = PurePosixPath(key).suffix
-    return key.removesuffix(suffix) + suffix.lower() if suffix else key
-
-
-def _without_suffix(key: str) -> str:
-    suffix = PurePosixPath(key).suffix
-    return key.removesuffix(suffix) if suffix.lower() in SUFFIXES else key

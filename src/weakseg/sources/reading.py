@@ -142,6 +142,21 @@ class Reading:
         told = {sample for f in self.faults if f.kind == "path_leaves" for sample in f.samples}
         self.faults += [f for f in self.listing.faults if told.isdisjoint(f.samples)]
 
+    def note_elsewhere(self) -> None:
+        """Notes, once for all, the images that were found by the end of their names alone."""
+        found = self.listing.elsewhere
+        if found:
+            name, path = next(iter(found.items()))
+            here = path.relative_to(self.listing.root).as_posix()
+            self.note(
+                "image_elsewhere",
+                self.listing.root,
+                f"{len(found)} image{'s' * (len(found) != 1)} named by a path of another place, "
+                f"found by its end: {name!r} is taken for {here!r}",
+                f"nothing has to be done if that is right; else name images by their path below "
+                f"{self.listing.root.name!r}",
+            )
+
     def note_unnamed(self, teller: Path) -> None:
         """Notes the image files that no entry speaks of."""
         named = {entry.id for entry in self.entries}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Unpack
 
 from weakseg.data.decode import SUFFIXES
-from weakseg.faults import Fault
-from weakseg.sources.class_names import CLASSES_FILE, MAX_CLASSES, Declared, read_classes
+from weakseg.faults import Fault, unprintable
+from weakseg.sources.class_names import CLASSES_FILE, MAX_CLASSES, Declared, no_class, read_classes
 from weakseg.sources.formats.voc import devkit_root
 from weakseg.sources.image_index import IMAGE_FOLDERS, Listing, find_masks
 from weakseg.sources.readers import READERS
@@ -206,6 +206,7 @@ def _read(path: Path, kind: str, split: str | None, table: TableOptions) -> Sour
         lines, faults = read_list(files[split])
     only = frozenset(name for _, line in lines for name in ids_of(line)) if lines else None
     reading = reader.read(Request(path, part, only, table))
+    reading.note_elsewhere()
     found = Source(path, kind, split, reading, faults=faults, wanted=reading.wanted)
     found.declared = read_classes(reading.folder)
     if found.declared:
@@ -217,6 +218,16 @@ def _read(path: Path, kind: str, split: str | None, table: TableOptions) -> Sour
         found.wanted, more = take_split(reading, files[split], lines)
         found.faults += more
     found.classes = _class_names(found)
+    strange = [name for name in found.classes if unprintable(name)]
+    if strange and not found.declared:
+        reading.fatal.append(
+            Fault(
+                kind="tag_characters",
+                file=str(path),
+                found=f"the class {strange[0]!r} has control characters",
+                remedy="rename it where the source lists its classes",
+            )
+        )
     if len(found.classes) > MAX_CLASSES:
         reading.fatal.append(
             Fault(
@@ -275,6 +286,7 @@ def _class_names(found: Source) -> tuple[str, ...]:
         for entry in found.reading.entries
         if entry.usable and entry.image is not None
         for name in entry.names
+        if no_class(name) is None
     }
     return tuple(sorted(borne.union(found.reading.names)))
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import codecs
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from weakseg.faults import Fault, FileError
+from weakseg.types import DataError
 
 _WIDE = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _GUESS = "cp1252"  # what Windows programs write when they do not write UTF-8
@@ -104,6 +106,33 @@ def read_list(path: Path) -> tuple[list[tuple[int, str]], list[Fault]]:
     faults = [*text.faults, *(not_utf8(path, line) for line in sorted(text.unsure))]
     entries = [(i, line.strip()) for i, line in enumerate(text.lines, start=1)]
     return [(i, line) for i, line in entries if line], faults
+
+
+def names_of(given: Sequence[str] | Path | str, what: str) -> list[str]:
+    """Names that a caller gives as a list, or as a text file with one a line.
+
+    Args:
+        given: The list, or the file's path.
+        what: What they name, for the error: `classes`.
+
+    Returns:
+        The names, stripped; blank lines are passed over.
+
+    Raises:
+        DataError: There is no such file, or it cannot be read as UTF-8.
+    """
+    if not isinstance(given, str | Path):
+        return [name.strip() for name in given]
+    path = Path(given)
+    if not path.is_file():
+        raise DataError(
+            f"{given}: there is no such file; give a list of {what}, or a text file with one a line"
+        )
+    entries, faults = read_list(path)
+    serious = [fault for fault in faults if fault.severity == "fault"]
+    if serious:
+        raise DataError(str(serious[0]))
+    return [name for _, name in entries]
 
 
 def _wide_encoding(data: bytes) -> str | None:
