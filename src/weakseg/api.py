@@ -358,6 +358,7 @@ def export(
     *,
     masks: Path | str | None = None,
     image_root: str | None = None,
+    layout: str | None = None,
     console: Console | None = None,
 ) -> ExportSummary:
     """Writes a finished run in another tool's format.
@@ -365,22 +366,27 @@ def export(
     Args:
         run: The run's folder.
         to: `onnx` (the model), `coco` (one JSON), `label-studio` (tasks with brush masks), `cvat`
-            (CVAT for images 1.1) or `voc` (a devkit). All but `onnx` and `voc` give each mask with
-            its confidence.
+            (CVAT for images 1.1), `geojson` (multipolygons, a file per image), `voc` (a devkit),
+            `png` (gray masks), `yolo-seg` (Ultralytics' polygons), `labelme` (polygons beside the
+            images) or `hf-datasets` (parquet). `coco`, `label-studio`, `cvat`, `geojson` and
+            `labelme` give each mask with its confidence. All from `voc` on, but for bare masks as
+            `png`, have the images, too; those that EXIF turns are written upright.
         out: The file (`onnx`, `coco`) or folder (the others) to write. It must not be there yet;
             if anything goes wrong, it is not there afterwards either.
         masks: Another folder of masks of the run's images, `<id>.png`, exported without
             confidences; None: the run's own.
         image_root: For `label-studio`: what stands before each image's path, as
             `https://host/photos/`; None: `/data/local-files/?d=` and the image folder's name.
+        layout: For `png`: `flat` (masks alone), `nnunet` or `mmseg` (with images); None: `flat`.
         console: Where to show how far it is; nowhere if None.
 
     Returns:
-        What was written.
+        What was written, and notes on what whoever reads it has to know.
 
     Raises:
-        RunError: The format is unknown, the run is not finished, or `out` is there already or
-            cannot be written.
+        ConfigError: A package that the format needs is not installed.
+        RunError: The format or layout is unknown, the run is not finished, or `out` is there
+            already or cannot be written.
         DataError: A mask is missing or does not fit its image or the classes.
 
     Example:
@@ -398,6 +404,7 @@ def export(
         out=Path(out),
         masks=None if masks is None else Path(masks),
         image_root=image_root,
+        layout=layout,
         console=console or Console(quiet=True),
     )
     return export_run(request, to)

@@ -117,7 +117,11 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915  a table of commands
     export = command("export", _export, "Write a finished run in another tool's format.")
     export.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     export.add_argument(
-        "--to", required=True, metavar="FORMAT", help="onnx, coco, label-studio, cvat or voc"
+        "--to",
+        required=True,
+        metavar="FORMAT",
+        help="onnx (the model); masks: coco, label-studio, cvat, geojson; masks and images: voc, "
+        "png, yolo-seg, labelme, hf-datasets",
     )
     export.add_argument(
         "--out", type=Path, required=True, metavar="PATH", help="a new file (onnx, coco) or folder"
@@ -130,6 +134,11 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915  a table of commands
         metavar="URL",
         help="label-studio: what stands before each image's path; default: "
         "/data/local-files/?d= and the image folder's name",
+    )
+    export.add_argument(
+        "--layout",
+        metavar="NAME",
+        help="png: flat (masks alone), nnunet or mmseg; default: flat",
     )
 
     report = command("report", _report, "Write a run's report anew: one page, no network needed.")
@@ -398,10 +407,13 @@ def _export(options: argparse.Namespace) -> int:
         options.out,
         masks=options.masks,
         image_root=options.image_root,
+        layout=options.layout,
         console=progress,
     )
     counts = "" if written.masks is None else f": {written.images} images, {written.masks} masks"
     sys.stdout.write(f"{written.path}{counts}\n")
+    for note in written.notes:
+        _complain(f"note: {note}")
     return 0
 
 

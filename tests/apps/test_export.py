@@ -16,7 +16,17 @@ import weakseg
 from weakseg import open_catalog
 from weakseg.api import check, export
 from weakseg.apps.export import FORMATS
-from weakseg.apps.formats import coco, cvat, label_studio, voc
+from weakseg.apps.formats import (
+    coco,
+    cvat,
+    geojson,
+    hf_datasets,
+    label_studio,
+    labelme,
+    png,
+    voc,
+    yolo_seg,
+)
 from weakseg.apps.formats.labelled import Job, Labelled
 from weakseg.cli import main
 from weakseg.config.run_config import load_config
@@ -216,11 +226,14 @@ def test_voc_is_read_back_to_the_same_catalog_and_masks(run, tmp_path):
     assert catalog.classes == CLASSES
     assert {s.id: set(s.tags) for s in catalog} == TAGS
     for sample in catalog:
-        assert sample.image.read_bytes() == (tmp_path / "photos" / NAMES[sample.id]).read_bytes()
+        if not sample.image.name.endswith("JPG"):  # that one is turned: see formats/
+            original = tmp_path / "photos" / NAMES[sample.id]
+            assert sample.image.read_bytes() == original.read_bytes()
         assert not sample.image.is_symlink()
         assert np.array_equal(read_mask(sample.mask).numpy(), mask_of(run, sample.id))
     report = check(out)
-    assert (report.kind, report.notes) == ("voc", ())
+    assert report.kind == "voc"
+    assert [note.kind for note in report.notes] == ["mask_tags"]
     assert [fault.kind for fault in report.faults] == ["class_unused"]  # as in the run itself
     box = ElementTree.parse(out / "Annotations" / "a.xml").find("object/bndbox")
     assert [side.text for side in box] == ["5", "4", "11", "24"]
@@ -272,7 +285,7 @@ def test_other_masks_have_no_confidences(run, other, tmp_path):
         assert torch.equal(read_mask(sample.mask), read_mask(other / f"{sample.id}.png"))
 
 
-OUTS = {"coco": "out.json", "label-studio": "out", "cvat": "out", "voc": "out"}
+OUTS = {name: "out.json" if name == "coco" else "out" for name in FORMATS if name != "onnx"}
 
 
 @pytest.mark.parametrize("to", OUTS)
@@ -352,6 +365,13 @@ def test_masks_that_do_not_fit_are_refused(run, other, tmp_path, spoil, about):
     ("to", "out", "options", "about"),
     [
         ("yolo", "out", {}, "unknown format 'yolo'; known formats: onnx, coco, label-studio, cvat"),
+        ("png", "out", {"layout": "x"}, "unknown layout 'x'; known layouts: flat, nnunet, mmseg"),
+        (
+            "yolo-seg",
+            "out",
+            {"layout": "flat"},
+            "--layout is for png only, not for yolo-seg; leave",
+        ),
         ("coco", "out", {}, r"end --out by \.json"),
         ("voc", "out", {"image_root": "x"}, "--image-root is for label-studio only, not for voc"),
         ("onnx", "out.onnx", {"masks": "x"}, "--masks is for formats that hold masks"),
@@ -377,7 +397,10 @@ def test_names_that_xml_cannot_hold_are_refused(tmp_path):
             write([], job, tmp_path)
 
 
-@pytest.mark.parametrize("module", [coco, label_studio, cvat, voc])
+MODULES = [coco, label_studio, cvat, voc, png, yolo_seg, labelme, geojson, hf_datasets]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_one_mask_is_held_at_a_time(run, tmp_path, module):
     catalog, given = RunDir(run).load_catalog(), []
 

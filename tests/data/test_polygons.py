@@ -1,11 +1,13 @@
 """Filled polygons against a slow truth: each pixel's centre, one by one."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weakseg.data.polygons import fill_polygon, fill_polygons
+from weakseg.data.polygons import bridged, fill_polygon, fill_polygons, mask_polygons
 
 HEIGHT, WIDTH = 7, 9
 points = st.tuples(st.integers(-4, 24), st.integers(-4, 20))
@@ -56,3 +58,92 @@ def test_points_and_lines_enclose_nothing(ring):
 def test_what_is_no_ring_is_refused(ring):
     with pytest.raises(ValueError, match="expected points"):
         fill_polygon([ring], HEIGHT, WIDTH)
+
+
+def masks(side):
+    shapes = st.tuples(st.integers(1, side), st.integers(1, side))
+    return shapes.flatmap(
+        lambda size: st.lists(
+            st.booleans(), min_size=size[0] * size[1], max_size=size[0] * size[1]
+        ).map(lambda bits: np.array(bits, bool).reshape(size))
+    )
+
+
+def regions(mask):
+    """How many groups of pixels hang together by their sides, by flooding."""
+    left, count = set(zip(*np.nonzero(mask), strict=True)), 0
+    while left:
+        count += 1
+        waiting = [left.pop()]
+        while waiting:
+            row, column = waiting.pop()
+            for near in (
+                (row + 1, column),
+                (row - 1, column),
+                (row, column + 1),
+                (row, column - 1),
+            ):
+                if near in left:
+                    left.remove(near)
+                    waiting.append(near)
+    return count
+
+
+@given(masks(7))
+def test_traced_outlines_fill_to_the_same_mask(mask):
+    polygons = mask_polygons(mask)
+    rings = [ring for polygon in polygons for ring in polygon]
+    np.testing.assert_array_equal(fill_polygon(rings, *mask.shape), mask)
+    joined = np.zeros_like(mask, int)
+    for polygon in polygons:
+        one = fill_polygon(polygon, *mask.shape)
+        assert regions(one) == 1
+        joined += one
+        np.testing.assert_array_equal(fill_polygon([bridged(polygon)], *mask.shape), one)
+    np.testing.assert_array_equal(joined, mask)
+    assert len(polygons) == regions(mask)
+
+
+@given(masks(7))
+def test_rings_are_simple_and_have_corners_only(mask):
+    for outer, *holes in mask_polygons(mask):
+        for ring, sign in ((outer, 1), *((hole, -1) for hole in holes)):
+            assert len({tuple(point) for point in ring.tolist()}) == len(ring)
+            before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
+            turns = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]
+            assert (turns != 0).all()
+            (x, y), (u, v) = ring.T, np.roll(ring, -1, axis=0).T
+            assert sign * (x * v - u * y).sum() > 0
+
+
+def test_pixels_that_touch_at_a_corner():
+    box = [[(0, 0), (1, 0), (1, 1), (0, 1)], [(1, 1), (2, 1), (2, 2), (1, 2)]]
+    assert [p[0].tolist() for p in mask_polygons([[1, 0], [0, 1]])] == [
+        [list(point) for point in ring] for ring in box
+    ]
+    # A ring of pixels that is closed by a corner only: its inside is a hole.
+    ((outer, hole),) = mask_polygons([[1, 1, 1], [1, 0, 1], [1, 1, 0]])
+    assert len(outer) == 6
+    assert sorted(hole.tolist()) == [[1, 1], [1, 2], [2, 1], [2, 2]]
+
+
+def test_a_mask_of_blobs_is_traced_fast():
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:375, :500]
+    mask = np.zeros((375, 500), bool)
+    for _ in range(40):
+        y, x, r = rng.integers(0, 375), rng.integers(0, 500), rng.integers(5, 60)
+        mask ^= (rows - y) ** 2 + (columns - x) ** 2 < r * r
+    begun = time.perf_counter()
+    polygons = mask_polygons(mask)
+    seconds = time.perf_counter() - begun
+    np.testing.assert_array_equal(
+        fill_polygon([ring for polygon in polygons for ring in polygon], 375, 500), mask
+    )
+    assert seconds < 0.5  # some 20 ms on an idle machine
+
+
+def test_only_masks_are_traced():
+    assert mask_polygons(np.zeros((3, 4), bool)) == []
+    with pytest.raises(ValueError, match=r"expected a mask \[H,W\], got \(3,\)"):
+        mask_polygons([1, 0, 1])

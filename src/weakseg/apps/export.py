@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,8 +15,19 @@ import torch
 from rich.console import Console
 
 from weakseg import progress
-from weakseg.apps.formats import coco, cvat, label_studio, voc
+from weakseg.apps.formats import (
+    coco,
+    cvat,
+    geojson,
+    hf_datasets,
+    label_studio,
+    labelme,
+    png,
+    voc,
+    yolo_seg,
+)
 from weakseg.apps.formats.labelled import Job, Labelled
+from weakseg.data.decode import is_turned
 from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import mask_classes
 from weakseg.metrics.scores import top_label
@@ -36,6 +48,7 @@ class ExportRequest:
         out: The file or folder to write; must not be there yet, but for an empty folder.
         masks: Another folder of masks of the run's images, or None: the run's own.
         image_root: What Label Studio finds before each image's path; None: its default.
+        layout: How the files of `png` are arranged; None: `flat`.
         console: Where to show how far it is.
     """
 
@@ -43,6 +56,7 @@ class ExportRequest:
     out: Path
     masks: Path | None
     image_root: str | None
+    layout: str | None
     console: Console
 
 
@@ -54,15 +68,72 @@ class ExportSummary:
         path: The file or folder.
         images: How many images are in it; None for a model.
         masks: How many masks: one per image and class that has pixels; None for a model.
+        notes: What whoever reads it has to know.
     """
 
     path: Path
     images: int | None = None
     masks: int | None = None
+    notes: tuple[str, ...] = ()
 
 
-Exporter = Callable[[ExportRequest], ExportSummary]
 Writer = Callable[[Iterable[Labelled], Job, Path], None]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of masks.
+
+    Attributes:
+        write: What writes it.
+        suffix: Of the file that it is; None: it is a folder.
+        turned: What becomes of images that EXIF turns.
+        ignored: What becomes of ignored pixels, if the format cannot tell them from background.
+        options: The options that are this format's own, by the command's names.
+    """
+
+    write: Writer
+    turned: str
+    suffix: str | None = None
+    ignored: str | None = None
+    options: frozenset[str] = frozenset()
+
+
+_REWRITTEN = "they were written upright, JPEGs anew at quality 95"
+_SHOWN = "their masks are of the upright images, as {} shows them"
+_UPRIGHT = (
+    "sizes and masks are of the upright images, so readers must apply it (OpenCV does; for Pillow, "
+    "call ImageOps.exif_transpose)"
+)
+_UNMARKED = "they count as background here"
+
+FORMATS: Mapping[str, Format | None] = {
+    "onnx": None,  # the model: no masks
+    "coco": Format(
+        coco.write,
+        _UPRIGHT,
+        suffix=".json",
+        ignored=_UNMARKED,
+    ),
+    "label-studio": Format(
+        label_studio.write,
+        _SHOWN.format("Label Studio"),
+        ignored=_UNMARKED,
+        options=frozenset({"--image-root"}),
+    ),
+    "cvat": Format(cvat.write, _SHOWN.format("CVAT"), ignored=_UNMARKED),
+    "voc": Format(voc.write, _REWRITTEN),
+    "png": Format(
+        png.write,
+        "masks, and images where the layout has them, are upright",
+        options=frozenset({"--layout"}),
+    ),
+    "yolo-seg": Format(yolo_seg.write, _REWRITTEN, ignored=_UNMARKED),
+    "labelme": Format(labelme.write, _REWRITTEN),
+    "geojson": Format(geojson.write, _UPRIGHT, ignored=_UNMARKED),
+    "hf-datasets": Format(hf_datasets.write, _REWRITTEN),
+}
+"""All formats by name: one file under `formats` and one row each."""
 
 
 def export_run(request: ExportRequest, to: str) -> ExportSummary:
@@ -82,62 +153,60 @@ def export_run(request: ExportRequest, to: str) -> ExportSummary:
     """
     if to not in FORMATS:
         raise RunError(f"unknown format {to!r}; known formats: {', '.join(FORMATS)}")
-    if request.image_root is not None and to != "label-studio":
-        raise RunError(f"--image-root is for label-studio only, not for {to}; leave it out")
-    if request.masks is not None and to == "onnx":
-        raise RunError("--masks is for formats that hold masks, not for onnx; leave it out")
-    return FORMATS[to](request)
-
-
-def _onnx(request: ExportRequest) -> ExportSummary:
+    row = FORMATS[to]
+    _refuse_options(request, to, frozenset() if row is None else row.options)
+    if row is not None:
+        return _export_masks(request, row)
+    if request.masks is not None:
+        raise RunError(f"--masks is for formats that hold masks, not for {to}; leave it out")
     module = importlib.import_module("weakseg.apps.onnx")  # onnx is an extra
     module.export_onnx(request.run.path, request.out, request.console)
     return ExportSummary(request.out)
 
 
-def _file(write: Writer, suffix: str) -> Exporter:
-    """An exporter of masks to a file whose name ends in `suffix`."""
-
-    def export(request: ExportRequest) -> ExportSummary:
-        if request.out.suffix.lower() != suffix:
-            raise RunError(f"{request.out} is to be a {suffix} file; end --out by {suffix}")
-        return _export_masks(request, write, folder=False)
-
-    return export
-
-
-def _folder(write: Writer) -> Exporter:
-    """An exporter of masks to a folder."""
-    return lambda request: _export_masks(request, write, folder=True)
+def _refuse_options(request: ExportRequest, to: str, known: frozenset[str]) -> None:
+    given = {"--image-root": request.image_root, "--layout": request.layout}
+    for option, value in given.items():
+        if value is not None and option not in known:
+            owners = [name for name, row in FORMATS.items() if row and option in row.options]
+            raise RunError(
+                f"{option} is for {' and '.join(owners)} only, not for {to}; leave it out"
+            )
 
 
-FORMATS: Mapping[str, Exporter] = {
-    "onnx": _onnx,
-    "coco": _file(coco.write, ".json"),
-    "label-studio": _folder(label_studio.write),
-    "cvat": _folder(cvat.write),
-    "voc": _folder(voc.write),
-}
-"""All formats by name."""
-
-
-def _export_masks(request: ExportRequest, write: Writer, *, folder: bool) -> ExportSummary:
+def _export_masks(request: ExportRequest, row: Format) -> ExportSummary:
+    out, suffix = request.out, row.suffix
+    if suffix is not None and out.suffix.lower() != suffix:
+        raise RunError(f"{out} is to be a {suffix} file; end --out by {suffix}")
     catalog = request.run.load_catalog()
     _refuse_missing(request, catalog)
-    count = 0
+    count = Counter[str]()
 
     def counted() -> Iterator[Labelled]:
-        nonlocal count
         with progress.track(request.console, "export", len(catalog)) as advance:
             for image in _labelled(request, catalog):
-                count += len(image.indices)
+                count["masks"] += len(image.indices)
+                count["turned"] += image.turned
+                count["ignored"] += row.ignored is not None and image.ignored
                 yield image
                 advance()
 
-    job = Job(catalog.classes, len(catalog), request.masks is None, request.image_root)
-    with _whole(request.out, folder=folder) as part:
-        write(counted(), job, part)
-    return ExportSummary(request.out, len(catalog), count)
+    job = Job(
+        catalog.classes,
+        len(catalog),
+        request.masks is None,
+        frozenset(sample.image.suffix for sample in catalog),
+        request.image_root,
+        request.layout,
+    )
+    with _whole(out, folder=suffix is None) as part:
+        row.write(counted(), job, part)
+    notes = []
+    if turned := count["turned"]:
+        notes.append(f"{turned} of {len(catalog)} images have an EXIF orientation: {row.turned}")
+    if ignored := count["ignored"]:
+        notes.append(f"{ignored} masks have ignored pixels (255): {row.ignored}")
+    return ExportSummary(out, len(catalog), count["masks"], tuple(notes))
 
 
 def _mask_folder(request: ExportRequest) -> Path:
@@ -164,7 +233,7 @@ def _labelled(request: ExportRequest, catalog: Catalog) -> Iterator[Labelled]:
         labels = read_mask(path)
         _check(sample, path, labels, catalog.classes)
         known = mask_confidences(context, sample.id, labels) if context else {}
-        yield Labelled(sample, labels.numpy(), known)
+        yield Labelled(sample, labels.numpy(), known, is_turned(sample.image))
 
 
 def _check(sample: Sample, path: Path, labels: torch.Tensor, classes: tuple[str, ...]) -> None:

@@ -178,6 +178,16 @@ def image_size(path: Path) -> tuple[int, int]:
         return upright_size(image)
 
 
+def is_turned(path: Path) -> bool:
+    """Whether an image's EXIF orientation turns or mirrors its pixels; reads the header only.
+
+    Raises:
+        FileError: The file is missing, empty, no image or too large (a `DataError`).
+    """
+    with opened(path) as image:
+        return _tag(image) != 1
+
+
 def decode_fully(path: Path) -> ImageFacts:
     """Decodes every byte of an image, only to know that it can be done.
 

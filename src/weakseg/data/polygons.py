@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +91,165 @@ def fill_ellipse(
     along, across = cosine * x + sine * y, cosine * y - sine * x
     inside: Mask = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
     return inside
+
+
+def mask_polygons(mask: npt.ArrayLike) -> list[list[Points]]:
+    """The outlines of a mask's regions along the edges of its pixels, corners only.
+
+    A region is what hangs together by sides of pixels; such that touch at a corner are two. No ring
+    meets a point twice, so that polygons are valid for GIS programs. `fill_polygon` of all rings
+    gives back exactly the mask.
+
+    Args:
+        mask: bool [H,W].
+
+    Returns:
+        Of each region, from the top, its rings [n,2] of x and y in pixels, as `fill_polygon` takes
+        them: first the outer one, clockwise on the screen, then its holes, the other way round.
+
+    Raises:
+        ValueError: `mask` is no [H,W].
+
+    Example:
+        >>> mask_polygons([[0, 1, 1], [0, 1, 1]])
+        [[array([[1., 0.],
+               [3., 0.],
+               [3., 2.],
+               [1., 2.]])]]
+    """
+    array = np.asarray(mask, np.bool_)
+    if array.ndim != 2:
+        raise ValueError(f"expected a mask [H,W], got {array.shape}")
+    rings = _rings(array)
+    owner = _owners(array.shape, rings)
+    polygons: dict[int, list[Points]] = {}
+    outer: dict[int, int] = {}
+    # From the top and the left: what is left of a hole's first corner is known by then.
+    for number in sorted(range(len(rings)), key=lambda i: _first_corner(rings[i])):
+        ring = rings[number]
+        if _signed_area(ring) > 0:
+            outer[number] = number
+            polygons[number] = [ring]
+        else:
+            row, column = _first_corner(ring)
+            left = np.flatnonzero(owner[row, :column] >= 0)[-1]  # the region's edge in that row
+            outer[number] = outer[int(owner[row, left])]
+            polygons[outer[number]].append(ring)
+    return list(polygons.values())
+
+
+def bridged(polygon: Sequence[npt.ArrayLike]) -> Points:
+    """A polygon of `mask_polygons` as one ring: each hole hangs at a bridge of no width.
+
+    Bridges run along the middle of a row of pixels, inside of the region; the pixels inside remain
+    the same, whatever rule fills the ring.
+
+    Args:
+        polygon: The outer ring and its holes [n,2], from the top.
+
+    Returns:
+        Float [n,2].
+
+    Example:
+        >>> ring = bridged(mask_polygons([[1, 1, 1], [1, 0, 1], [1, 1, 1]])[0])
+        >>> fill_polygon([ring], 3, 3).astype(int).tolist()
+        [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
+    """
+    ring, *holes = (np.asarray(points, np.float64) for points in polygon)
+    for hole in holes:
+        row, column = _first_corner(hole)
+        y = row + 0.5
+        end = np.roll(ring, -1, axis=0)
+        low, high = np.minimum(ring[:, 1], end[:, 1]), np.maximum(ring[:, 1], end[:, 1])
+        spans = (low < y) & (y < high) & (ring[:, 0] < column)
+        at = int(np.argmax(np.where(spans, ring[:, 0], -np.inf)))
+        # From its first corner a hole goes down its left side, where the bridge arrives.
+        first = int(np.flatnonzero((hole == (column, row)).all(axis=1))[0])
+        round_trip = np.roll(hole, -first - 1, axis=0)
+        land, shore = (ring[at, 0], y), (column, y)
+        ring = np.concatenate(
+            [ring[: at + 1], [land, shore], round_trip, [shore, land], ring[at + 1 :]]
+        )
+    return ring
+
+
+def _rings(mask: Mask) -> list[Points]:
+    """The closed lines around a mask's pixels, with the mask at their right hand."""
+    padded = np.pad(mask, 1)
+    above, below = padded[:-1], padded[1:]
+    north_west, north_east, south_west, south_east = (
+        above[:, :-1], above[:, 1:], below[:, :-1], below[:, 1:]
+    )  # fmt: skip
+    odd = north_west ^ north_east ^ south_west ^ south_east
+    falling = north_west & south_east & ~north_east & ~south_west
+    rising = north_east & south_west & ~north_west & ~south_east
+    rows, columns = np.nonzero(odd | falling | rising)
+    twice = ~odd[rows, columns]
+    rows, columns = (np.repeat(values, 1 + twice) for values in (rows, columns))
+    # Corners of a row pair up to horizontal edges, those of a column to vertical ones. Where pixels
+    # touch at a corner it stands twice, and each copy goes with one of the pixels.
+    copy = np.zeros(len(rows), np.int64)
+    copy[1:] = (rows[1:] == rows[:-1]) & (columns[1:] == columns[:-1])
+    copy = np.where(rising[rows, columns], 1 - copy, copy)
+    order = np.lexsort((copy, rows, columns))
+    down = np.empty(len(rows), np.int64)
+    down[order[0::2]], down[order[1::2]] = order[1::2], order[0::2]
+    return _followed(
+        list(zip(columns.tolist(), rows.tolist(), strict=True)),
+        down.tolist(),
+        south_east[rows, columns].tolist(),
+    )
+
+
+def _followed(corners: list[tuple[int, int]], down: list[int], inside: list[bool]) -> list[Points]:
+    """Rings from corners in rows, the other end of each one's vertical edge, and what is beyond."""
+    rings: list[Points] = []
+    seen = [False] * len(corners)
+    for start in range(len(corners)):
+        if seen[start]:
+            continue
+        path: list[tuple[int, int]] = []
+        places: dict[tuple[int, int], int] = {}
+        at, across = start, inside[start]
+        while not seen[at]:
+            seen[at] = True
+            corner = corners[at]
+            if corner in places:  # a ring that touches itself is two
+                begin = places[corner]
+                loop, path = path[begin:], path[:begin]
+                for point in loop:
+                    del places[point]
+                rings.append(np.array(loop, np.float64))
+            places[corner] = len(path)
+            path.append(corner)
+            at, across = (at ^ 1 if across else down[at]), not across
+        rings.append(np.array(path, np.float64))
+    return rings
+
+
+def _owners(size: tuple[int, ...], rings: Sequence[Points]) -> npt.NDArray[np.int64]:
+    """Which ring has a vertical edge at the left of each pixel, int64 [H,W+1]; -1: none."""
+    owner = np.full((size[0], size[1] + 1), -1)
+    for number, ring in enumerate(rings):
+        (x0, y0), (x1, y1) = ring.T.astype(np.int64), np.roll(ring, -1, axis=0).T.astype(np.int64)
+        upright = x0 == x1
+        x, low, high = x0[upright], np.minimum(y0, y1)[upright], np.maximum(y0, y1)[upright]
+        length = high - low
+        rows = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length - low, length)
+        owner[rows, np.repeat(x, length)] = number
+    return owner
+
+
+def _first_corner(ring: Points) -> tuple[int, int]:
+    """Row and column of a ring's leftmost corner among the topmost."""
+    top = ring[:, 1].min()
+    return int(top), int(ring[ring[:, 1] == top, 0].min())
+
+
+def _signed_area(ring: Points) -> float:
+    """The area inside, in pixels; below 0 for a ring that goes anticlockwise on the screen."""
+    (x0, y0), (x1, y1) = ring.T, np.roll(ring, -1, axis=0).T
+    return float((x0 * y1 - x1 * y0).sum() / 2)
 
 
 def _add_crossings(crossings: npt.NDArray[np.int64], points: Points) -> None:

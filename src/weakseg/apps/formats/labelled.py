@@ -23,11 +23,13 @@ class Labelled:
         sample: The image.
         labels: uint8 [H,W], upright: 0 background, k + 1 class k, 255 ignored.
         confidences: How sure each class's mask is, 0..1, per index k + 1; empty if not known.
+        turned: Whether the image's EXIF orientation turns its pixels to be upright.
     """
 
     sample: Sample
     labels: npt.NDArray[np.uint8]
     confidences: Mapping[int, float]
+    turned: bool = False
 
     @property
     def name(self) -> str:
@@ -40,6 +42,16 @@ class Labelled:
         """Height and width in pixels."""
         height, width = self.labels.shape
         return height, width
+
+    @property
+    def file(self) -> str:
+        """The image's path below a folder of an export: its id and its suffix."""
+        return self.sample.id + self.sample.image.suffix
+
+    @cached_property
+    def ignored(self) -> bool:
+        """Whether there are ignored pixels."""
+        return bool((self.labels == IGNORE).any())
 
     @cached_property
     def indices(self) -> list[int]:
@@ -66,13 +78,17 @@ class Job:
         classes: The names of mask indices 1, 2, …
         count: How many images there are.
         confident: Whether masks have confidences.
+        suffixes: The suffixes that images have.
         image_root: What stands before each image's path in a URL, or None.
+        layout: How files are arranged, where a format has several ways, or None.
     """
 
     classes: tuple[str, ...]
     count: int
     confident: bool
+    suffixes: frozenset[str] = frozenset()
     image_root: str | None = None
+    layout: str | None = None
 
 
 def xml_text(text: str) -> str:

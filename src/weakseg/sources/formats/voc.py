@@ -110,7 +110,7 @@ def _from_xml(reading: Reading, annotations: Path, files: list[Path]) -> None:
 
 
 def _object_names(file: Path) -> tuple[list[str], str]:
-    """Names of the objects in an annotation; what is wrong with it (empty: nothing)."""
+    """Names of the objects and tags in an annotation; what is wrong with it (empty: nothing)."""
     try:
         tree = ElementTree.parse(file).getroot()
     except (ElementTree.ParseError, ValueError, LookupError) as error:
@@ -119,6 +119,7 @@ def _object_names(file: Path) -> tuple[list[str], str]:
         return [], f"cannot be read ({error.strerror or error})"
     # Only an object's own name: its parts (head, hand …) have names too.
     names = [item.findtext("name") or "" for item in tree.findall("object")]
+    names += [item.text or "" for item in tree.findall("tag")]  # of weakseg's own export
     if not all(name.strip() for name in names):
         return [], "an object without a name"
     return names, ""
