@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from weakseg.apps.formats.labelled import Labelled
 from weakseg.data.decode import opened
-from weakseg.data.images import read_image
+from weakseg.data.images import read_sample
 
 COMMON = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes, lower case, of files that nearly every program reads."""
@@ -81,7 +81,7 @@ def upright_file(path: Path) -> bytes:
 
 def png_file(image: Labelled) -> bytes:
     """An image upright in RGB as PNG, as networks of weakseg see it."""
-    pixels = read_image(image.sample.image).permute(1, 2, 0).contiguous().numpy()
+    pixels = read_sample(image.sample).permute(1, 2, 0).contiguous().numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
