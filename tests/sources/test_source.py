@@ -7,10 +7,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from weakseg.sources.check import check_catalog
+from weakseg.sources import check
+from weakseg.sources.class_counts import COUNT_KINDS
 from weakseg.sources.class_names import VOC_CLASSES
 from weakseg.sources.source import READERS, open_catalog
 from weakseg.types import DataError
+
+
+def check_catalog(*arguments, **options):
+    """What is found but for the numbers of images, which are small here and tested apart."""
+    return check.check_catalog(*arguments, **options).without(*COUNT_KINDS)
 
 
 def photo(path, seed=0):
@@ -287,7 +293,6 @@ def test_coco_crowds_count_and_categories_are_ordered_by_id(tmp_path):
         ({"images": [{"id": 1, "file_name": "a.jpg"}, {"id": [], "file_name": "b.jpg"}]}, "id"),
         ({"categories": [{"id": 5, "name": "ant"}, {"id": 7, "name": "ant"}]}, "same name"),
         ({"categories": [{"id": 7, "name": "ant"}, {"id": 5}]}, "without name"),
-        ({"categories": [{"id": 5, "name": "ant "}, {"id": 7, "name": "bee"}]}, "blanks"),
     ],
 )
 def test_faults_of_a_coco_file(tmp_path, changes, found):
@@ -344,3 +349,70 @@ def test_random_files_are_never_a_traceback(tmp_path, noise, name):
     assert not check_catalog(tmp_path / name).ok
     with pytest.raises(DataError):
         open_catalog(tmp_path / name)
+
+
+PARTS = ("images", "labels", "img_dir", "ann_dir", "train", "val", "valid", "test", "masks")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_parts_of_a_data_set_are_never_classes(tmp_path, part):
+    photo(tmp_path / part / "a.jpg")
+    photo(tmp_path / part / "sub" / "b.jpg", 1)
+    if part in ("train", "val", "valid", "test"):
+        (tmp_path / part / "sub").rename(tmp_path / part / "images")
+    with pytest.raises(DataError, match=r"no tags|no images found"):
+        open_catalog(tmp_path)
+
+
+def test_parts_beside_classes_are_refused(tmp_path):
+    photo(tmp_path / "train" / "cat" / "a.jpg")
+    photo(tmp_path / "extra" / "b.jpg", 1)
+    with pytest.raises(DataError, match=r"parts of a data set \(train\) beside .* \(extra\)"):
+        open_catalog(tmp_path)
+
+
+def test_what_nobody_reads_is_named(tmp_path):
+    photo(tmp_path / "images" / "a.jpg")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a.json").write_text("{}")
+    with pytest.raises(DataError, match=r"no tags; nothing reads 'annotations/a.json'.*COCO"):
+        open_catalog(tmp_path)
+
+
+def test_the_only_table_that_names_images_is_read_with_a_note(tmp_path):
+    photo(tmp_path / "a.jpg")
+    photo(tmp_path / "b.jpg", 1)
+    (tmp_path / "results.csv").write_text("epoch,loss\n1,0.5\n")
+    (tmp_path / "annotations.csv").write_text("filename,label\na.jpg,cat\nb.jpg,dog\n")
+    assert names(open_catalog(tmp_path)) == {"a": {"cat"}, "b": {"dog"}}
+    notes = check_catalog(tmp_path).notes
+    assert "tags are read from 'annotations.csv'" in [note.found for note in notes]
+    (tmp_path / "train.csv").write_text("filename,label\na.jpg,cat\n")
+    with pytest.raises(DataError, match=r"annotations.csv and train.csv; name the one"):
+        open_catalog(tmp_path)
+
+
+def test_splits_of_a_column(tmp_path):
+    photo(tmp_path / "a.jpg")
+    photo(tmp_path / "b.jpg", 1)
+    tagged(tmp_path, ["a.jpg,cat,train", "b.jpg,dog,test"])
+    table = tmp_path / "labels.csv"
+    table.write_text(table.read_text().replace("image,tags", "image,tags,split"))
+    assert names(open_catalog(tmp_path, split="test")) == {"b": {"dog"}}
+    with pytest.raises(DataError, match="unknown split 'val'; known splits: test, train"):
+        open_catalog(tmp_path, split="val")
+
+
+@pytest.mark.parametrize(
+    "written", ["/data/x/a.jpg", "https://host/a.jpg", "C:\\x\\a.jpg", "x/a.jpg"]
+)
+def test_images_of_another_place_are_found_with_one_note(tmp_path, written):
+    photo(tmp_path / "sub" / "a.jpg")
+    photo(tmp_path / "sub" / "b.jpg", 1)
+    tagged(tmp_path, [f"{written},cat", f"{written.replace('a.jpg', 'b.jpg')},dog"])
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    report = check_catalog(tmp_path)
+    assert report.ok
+    [note] = [note for note in report.notes if note.kind == "image_elsewhere"]
+    assert note.found.startswith("2 images named by a path of another place")
+    assert names(open_catalog(tmp_path)) == {"sub/a": {"cat"}, "sub/b": {"dog"}}

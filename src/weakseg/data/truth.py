@@ -82,8 +82,9 @@ FORMS: Mapping[str, Callable[[Any, int, int], Bits]] = {
     "bits": lambda shape, height, width: _sized(np.asarray(shape, np.bool_), height, width),
 }
 """Forms of regions: `polygons` (several lines [n,2] or [2n] of x, y), `rings` (one polygon and its
-holes), `rectangle` (left, top, right, bottom), `ellipse` (x, y, two radii, degrees clockwise), `png`
-(base64, and where its left and top are), the run lengths of COCO, CVAT and Label Studio, `bits`."""
+holes), `rectangle` (left, top, right, bottom), `ellipse` (x, y, two radii, degrees clockwise),
+`png` (base64, and where its left and top are), the run lengths of COCO, CVAT and Label
+Studio, `bits`."""
 
 
 @dataclass(frozen=True)

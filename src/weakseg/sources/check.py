@@ -11,8 +11,9 @@ from typing import Unpack
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from weakseg.faults import Fault, listed
-from weakseg.sources.class_names import name_faults
+from weakseg.faults import Fault, FaultKind, listed
+from weakseg.sources.class_counts import count_faults
+from weakseg.sources.class_names import name_faults, word_notes
 from weakseg.sources.duplicates import repeated, same_content
 from weakseg.sources.fingerprint import Fingerprint, take_fingerprint
 from weakseg.sources.inspection import Looked, channel_notes, look
@@ -52,6 +53,15 @@ class CheckReport(BaseModel):
     def ok(self) -> bool:
         """Whether there are no faults (notes do not count)."""
         return not self.faults
+
+    def without(self, *kinds: FaultKind) -> CheckReport:
+        """The report without faults and notes of some kinds."""
+        return self.model_copy(
+            update={
+                "faults": tuple(fault for fault in self.faults if fault.kind not in kinds),
+                "notes": tuple(note for note in self.notes if note.kind not in kinds),
+            }
+        )
 
     @property
     def bad(self) -> tuple[str, ...]:
@@ -103,6 +113,7 @@ def check_catalog(
         catalog = found.catalog()
         names, doubtful = _names(found)
         faults += names
+        faults += word_notes(found.reading.entries)
         faults += repeated(found.reading.entries)
         if not catalog.samples:
             faults.append(_no_images(found))
@@ -119,6 +130,7 @@ def check_catalog(
         faults += channel_notes(found.path, looked)
         faults += same_content(catalog, [item.sample for item in looked if item.facts])
         faults += _unused(found, catalog)
+        faults += count_faults(catalog, found.path)
         faults += truth_faults(found, catalog, looked)
     within = list(_in_split(faults, found.wanted))
     return CheckReport(
@@ -162,6 +174,11 @@ def skip_bad(catalog: Catalog, report: CheckReport) -> tuple[Catalog, list[str]]
             "weakseg check lists what is wrong"
         )
     borne = {index for sample in samples for index in sample.tags}
+    if not borne:
+        raise DataError(
+            f"{report.source}: no image with a tag is left without the {len(bad)} bad ones; "
+            "weakseg check lists what is wrong"
+        )
     kept = [
         index
         for index, name in enumerate(catalog.classes)

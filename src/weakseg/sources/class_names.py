@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from weakseg.faults import Fault, FaultKind, unprintable
+from weakseg.sources.cells import lists_tags
 from weakseg.sources.reading import Entry
 from weakseg.sources.text import read_list
 
@@ -255,12 +258,51 @@ def name_faults(
     return faults, frozenset(doubtful)
 
 
+def word_notes(entries: Sequence[Entry]) -> list[Fault]:
+    """Notes of words that may be one name: they occur only together, one behind the other.
+
+    Only cells in which blanks separate the tags are doubtful: `traffic light`.
+
+    Args:
+        entries: All entries of the source.
+    """
+    doubtful = [e for e in entries if e.cell is not None and not lists_tags(e.cell)]
+    pairs: dict[tuple[str, str], list[Entry]] = {}
+    for entry in doubtful:
+        for pair in pairwise(entry.names):
+            pairs.setdefault(pair, []).append(entry)
+    alone = Counter(name for entry in entries for name in set(entry.names))
+    found = {
+        first: second
+        for (first, second), bearers in pairs.items()
+        if len(bearers) > 1 and alone[first] == alone[second] == len(bearers)
+    }
+    notes = []
+    for start in [name for name in found if name not in found.values()]:
+        words = [start]
+        while words[-1] in found:
+            words.append(found[words[-1]])
+        name, first = " ".join(words), pairs[words[0], words[1]][0]
+        notes.append(
+            Fault(
+                kind="tag_words",
+                file=str(first.file),
+                line=first.line,
+                found=f"{' and '.join(map(repr, words))} are read as {len(words)} tags, but occur "
+                f"only together ({_images(alone[start])})",
+                remedy=f"if they are one name, end it by a semicolon: '{name};'",
+                severity="note",
+            )
+        )
+    return notes
+
+
 def _split_names(entries: Iterable[Entry], names: Iterable[str]) -> list[Fault]:
     """Cells without `;` in which a name of several words was taken apart at its blanks."""
     several = sorted(name for name in names if len(name.split()) > 1)
     faults = []
     for entry in entries:
-        if not several or entry.cell is None or ";" in entry.cell or "|" in entry.cell:
+        if not several or entry.cell is None or lists_tags(entry.cell):
             continue
         text = f" {' '.join(entry.cell.split())} "
         faults += [

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 
-from weakseg.faults import Fault, listed
+import numpy as np
+
+from weakseg.data.truth import true_mask
+from weakseg.faults import Fault, FileError, listed
 from weakseg.sources.reading import Entry
 from weakseg.types import Catalog, Sample
 
@@ -66,10 +69,15 @@ def same_content(catalog: Catalog, samples: list[Sample]) -> Iterator[Fault]:
                 digest = hashlib.file_digest(file, "sha256").digest()
             same.setdefault(digest, []).append(sample)
         for first, *others in same.values():
-            contrary = any(sample.tags != first.tags for sample in others)
+            contrary = any(
+                sample.tags != first.tags or not _same_truth(catalog, sample, first)
+                for sample in others
+            )
             for sample in others:
                 tags = ""
-                if sample.tags != first.tags:
+                if sample.tags == first.tags and contrary:
+                    tags = " but another true mask"
+                elif sample.tags != first.tags:
                     tags = f" but other tags ({_tags(catalog, sample)} – {_tags(catalog, first)})"
                 yield Fault(
                     kind="duplicate_content",
@@ -77,9 +85,21 @@ def same_content(catalog: Catalog, samples: list[Sample]) -> Iterator[Fault]:
                     found=f"the same content as {first.image.name!r} ({first.id}){tags}",
                     remedy="remove one, and give the other all tags that are right"
                     if tags
-                    else "remove one of them",
-                    samples=(first.id, sample.id) if contrary else (sample.id,),
+                    else "nothing has to be done; it counts twice",
+                    samples=(first.id, sample.id) if contrary else (),
+                    severity="fault" if contrary else "note",
                 )
+
+
+def _same_truth(catalog: Catalog, first: Sample, second: Sample) -> bool:
+    """Whether two images do not have different true masks."""
+    if not (first.has_truth and second.has_truth):
+        return True
+    try:
+        one, two = (true_mask(sample, catalog.classes) for sample in (first, second))
+    except FileError:  # it is told where masks are looked at
+        return True
+    return np.array_equal(one, two)  # type: ignore[arg-type]
 
 
 def _tags(catalog: Catalog, sample: Sample) -> str:

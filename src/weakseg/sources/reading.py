@@ -102,6 +102,7 @@ class Reading:
         partial: There may be images that were not read, because a split was asked for.
         wanted: Ids of the part that was asked for, or None for all.
         shipped: `names` are a data set's fixed list: that some are unused is no fault.
+        splits: The ids of splits that the source's own table names.
         faults: What is wrong, in the order found.
         fatal: What leaves nothing to read.
     """
@@ -114,6 +115,7 @@ class Reading:
     shipped: bool = False
     partial: bool = False
     wanted: frozenset[str] | None = None
+    splits: dict[str, frozenset[str]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     fatal: list[Fault] = field(default_factory=list)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Unpack
 
 from weakseg.data.decode import SUFFIXES
-from weakseg.faults import Fault, unprintable
+from weakseg.faults import Fault, listed, unprintable
 from weakseg.sources.class_names import CLASSES_FILE, MAX_CLASSES, Declared, no_class, read_classes
 from weakseg.sources.formats.voc import devkit_root
-from weakseg.sources.image_index import IMAGE_FOLDERS, Listing, find_masks
+from weakseg.sources.image_index import Listing, find_masks, subfolders
 from weakseg.sources.readers import READERS
 from weakseg.sources.reading import Entry, Reading, ReadingOptions, Request, TableOptions
 from weakseg.sources.splits import ids_of, split_files, take_split
@@ -19,6 +19,9 @@ from weakseg.sources.text import read_list
 from weakseg.types import Catalog, DataError, Sample
 
 _log = logging.getLogger(__name__)
+
+_MAY_ANNOTATE = frozenset((".json", ".xml", ".txt", ".csv", ".tsv", ".jsonl", ".yaml", ".yml"))
+_LOOKED_AT = 10_000  # files of a folder
 
 
 @dataclass
@@ -197,16 +200,18 @@ def _read(path: Path, kind: str, split: str | None, table: TableOptions) -> Sour
     lines: list[tuple[int, str]] = []
     faults: list[Fault] = []
     if split is not None and split not in files:
-        if split not in parts:
-            known = sorted({*files, *parts})
-            names = f"known splits: {', '.join(known)}" if known else "this source has no splits"
-            raise DataError(f"{path}: unknown split {split!r}; {names}")
-        part = parts[split]
+        part = parts.get(split)
     elif split is not None:
         lines, faults = read_list(files[split])
     only = frozenset(name for _, line in lines for name in ids_of(line)) if lines else None
     reading = reader.read(Request(path, part, only, table))
     reading.note_elsewhere()
+    if split is not None and split not in files and part is None:
+        if split not in reading.splits and not reading.fatal:
+            known = sorted({*files, *parts, *reading.splits})
+            names = f"known splits: {', '.join(known)}" if known else "this source has no splits"
+            raise DataError(f"{path}: unknown split {split!r}; {names}")
+        reading.wanted = reading.splits.get(split)
     found = Source(path, kind, split, reading, faults=faults, wanted=reading.wanted)
     found.declared = read_classes(reading.folder)
     if found.declared:
@@ -249,20 +254,41 @@ def _find_kind(path: Path) -> str:
             f"{path}: is neither a tags file (.csv, .tsv, .jsonl) nor a COCO JSON; "
             "name a folder of images"
         )
-    folders = [path, *(path / name for name in IMAGE_FOLDERS)]
-    if any(
-        child.suffix.lower() in SUFFIXES
-        for folder in folders
-        if folder.is_dir()
-        for child in folder.iterdir()
-    ):
+    images, strangers = _look_around(path)
+    unread = ""
+    if strangers:
+        unread = (
+            f"; nothing reads {listed(strangers)}: if tags are in there, export them from your "
+            "tool as COCO, VOC, YOLO or CSV"
+        )
+    if images:
         raise DataError(
-            f"{path}: there are images but no tags; write labels.csv with the header 'image,tags'"
+            f"{path}: there are images but no tags{unread}; write labels.csv with the header "
+            "'image,tags'"
         )
     raise DataError(
-        f"{path}: no images found; known kinds of sources: a folder with labels.csv, "
-        "a folder per class, a VOC devkit, COCO instances"
+        f"{path}: no images found{unread}; known kinds of sources: {', '.join(READERS)}"
     )
+
+
+def _look_around(folder: Path) -> tuple[bool, list[str]]:
+    """Whether there are images near the top of a folder, and files that may hold annotations."""
+    images, strangers = False, []
+    for place in (folder, *subfolders(folder)):
+        try:
+            children = sorted(place.iterdir())[:_LOOKED_AT]
+        except OSError:
+            continue
+        for child in children:
+            if child.suffix.lower() in SUFFIXES:
+                images = True
+            elif child.suffix.lower() in _MAY_ANNOTATE and child.is_file():
+                strangers.append(child.relative_to(folder).as_posix())
+            elif child.is_dir() and not images:
+                images = any(
+                    file.suffix.lower() in SUFFIXES for file in sorted(child.glob("*"))[:100]
+                )
+    return images, strangers
 
 
 def _folder(path: Path, kind: str) -> Path:

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from weakseg.faults import Fault, FaultKind, listed
+from weakseg.sources.cells import clean, each_once, split_tags, yes_or_no
+from weakseg.sources.columns import (
+    IMAGE_COLUMNS,
+    SPLIT_COLUMNS,
+    TAGS_COLUMNS,
+    Columns,
+    Unclear,
+    find_columns,
+    squashed,
+)
+from weakseg.sources.reading import USUAL_TABLE, TableOptions
 from weakseg.sources.stray_blanks import stray
 from weakseg.sources.text import Text, not_utf8, read_text
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 
-IMAGE_COLUMNS = ("image", "file", "filename", "file_name", "path")
-TAGS_COLUMNS = ("tags", "tag", "labels", "label", "classes", "class")
+_UNCLOSED = "unclosed quotes"
+_LONGEST_CELL = 50  # lines
+_LEAST_SHARE = 0.1  # images named several times, where a file has a row for each tag
 
 _ROW = "write one line per image: its name, a comma, its tags separated by blanks, ';' or '|'"
 _HEADER = "write 'image,tags' as the first line, or 'image,' and the class names of a 0/1 table"
@@ -35,6 +45,7 @@ class Row:
         tags: The tags, stripped, each once.
         cell: The tags as they are written, where they are one text; else None.
         usable: Whether its tags are beyond doubt.
+        split: The split it names, or None.
     """
 
     line: int
@@ -42,6 +53,7 @@ class Row:
     tags: tuple[str, ...]
     cell: str | None = None
     usable: bool = True
+    split: str | None = None
 
 
 @dataclass
@@ -72,6 +84,21 @@ class TagsFile:
         self.faults.append(fault)
         return fault
 
+    def note(
+        self, line: int | None, found: str, remedy: str, kind: FaultKind = "tags_file"
+    ) -> None:
+        """Adds a note: what is unusual but read without doubt."""
+        self.faults.append(
+            Fault(
+                kind=kind,
+                file=str(self.path),
+                line=line,
+                found=found,
+                remedy=remedy,
+                severity="note",
+            )
+        )
+
     def stop(self, line: int | None, found: str, remedy: str) -> None:
         """Adds a fault that leaves nothing to read."""
         self.fatal.append(
@@ -79,18 +106,7 @@ class TagsFile:
         )
 
 
-def split_tags(cell: str) -> tuple[str, ...]:
-    """The tags of a cell: split at `;` and `|` where it has any, else at blanks; each once.
-
-    Example:
-        >>> split_tags("cat dog"), split_tags("traffic light; dog"), split_tags("traffic light;")
-        (('cat', 'dog'), ('traffic light', 'dog'), ('traffic light',))
-    """
-    parts = re.split(r"[;|]", cell) if re.search(r"[;|]", cell) else cell.split()
-    return _each_once(parts)
-
-
-def read_tags(path: Path) -> TagsFile:
+def read_tags(path: Path, options: TableOptions = USUAL_TABLE) -> TagsFile:
     """Reads a tags file of any of the known forms.
 
     The form is told by the suffix and the header: JSON lines `{"image": …, "tags": […]}`; a table
@@ -98,6 +114,7 @@ def read_tags(path: Path) -> TagsFile:
 
     Args:
         path: A file that ends in one of `SUFFIXES`.
+        options: Columns and separator, where looking does not tell.
 
     Returns:
         Its rows and faults. Broken rows never hide the rows behind them.
@@ -110,131 +127,169 @@ def read_tags(path: Path) -> TagsFile:
     if not any(line.strip() for line in text.lines):
         file.stop(None, "the file is empty", "begin with the header 'image,tags'")
     elif path.suffix.lower() == ".jsonl":
-        _read_json_lines(file, text)
+        _read_json_lines(file, text, options)
     else:
-        _read_table(file, text)
-    if not file.fatal and not file.rows and not file.faults:
+        _read_table(file, text, options)
+    if not file.fatal and not file.rows and not any(f.severity == "fault" for f in file.faults):
         file.stop(None, "no rows below the header", _ROW)
     return file
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Where the parts of a table are."""
-
-    text: Text
-    start: int  # the header's index in the lines
-    delimiter: str
-    header: list[str]
-    image: int  # the column that names the images
-
-    def lines(self) -> Iterator[tuple[int, str]]:
-        """The lines below the header that are not blank, with their numbers."""
-        for number, line in enumerate(self.text.lines[self.start + 1 :], start=self.start + 2):
-            if line.strip():
-                yield number, line
-
-    def is_wide(self, tags: int) -> bool:
-        """Whether a table with a column named like tags holds only 0 and 1 all the same."""
-        rows = [_cells(line, self.delimiter) for _, line in self.lines()]
-        cells = [row for row in rows if isinstance(row, list) and len(row) > max(self.image, tags)]
-        return bool(cells) and all(
-            cell.strip() in ("0", "1")
-            for row in cells
-            for i, cell in enumerate(row)
-            if i != self.image
-        )
-
-
-def _read_table(file: TagsFile, text: Text) -> None:
+def _read_table(file: TagsFile, text: Text, options: TableOptions) -> None:
     start = next(i for i, line in enumerate(text.lines) if line.strip())
-    delimiter = _delimiter(text.lines[start], file.path.suffix.lower())
+    delimiter = _delimiter(text.lines[start], file.path.suffix.lower(), options)
     header = _cells(text.lines[start], delimiter)
     header = header if isinstance(header, list) else []
-    folded = [cell.strip().casefold() for cell in header]
-    image = next((i for i, name in enumerate(folded) if name in IMAGE_COLUMNS), None)
-    if image is None or len(header) < 2:
-        file.stop(start + 1, f"the header is {text.lines[start].strip()[:80]!r}", _HEADER)
+    shown = f"the header is {text.lines[start].strip()[:80]!r}"
+    if len(header) < 2:
+        file.stop(start + 1, shown, _HEADER)
         return
-    table = _Table(text, start, delimiter, header, image)
-    tags = next((i for i, name in enumerate(folded) if name in TAGS_COLUMNS), None)
-    if tags is None or (len(header) > 2 and table.is_wide(tags)):
-        _read_wide(file, table)
+    rows = _rows(file, text, start, delimiter, header)
+    columns = find_columns(header, [cells for _, cells in rows], options)
+    if isinstance(columns, Unclear):
+        file.stop(start + 1, f"{shown}: {columns.found}", columns.remedy)
         return
-    doubled = [name for name in (folded[image], folded[tags]) if folded.count(name) > 1]
-    if doubled:
-        found = f"the header names {doubled[0]!r} twice"
-        file.stop(start + 1, found, "remove or rename one of them")
+    if not _named_well(file, start + 1, header, columns):
         return
-    for line, cells in _rows(file, table):
-        sure = line not in text.unsure
-        file.rows.append(Row(line, cells[image], split_tags(cells[tags]), cells[tags], sure))
+    if columns.ignored:
+        listing = listed(list(columns.ignored))
+        plural = "s" * (len(columns.ignored) != 1)
+        file.note(start + 1, f"column{plural} passed over: {listing}", "nothing has to be done")
+    if columns.tags is None:
+        file.columns = tuple(clean(name) for name in columns.classes.values())
+    for line, cells in rows:
+        row = _row(file, line, cells, columns, options)
+        if row is not None:
+            file.rows.append(row if line not in text.unsure else replace(row, usable=False))
+            if line in text.unsure:
+                file.faults.append(not_utf8(file.path, line, row.image))
+    _merge(file, columns)
     _report_blanks(file)
 
 
-def _read_wide(file: TagsFile, table: _Table) -> None:
-    header, line = table.header, table.start + 1
-    columns = {i: _clean(cell) for i, cell in enumerate(header) if i != table.image}
-    doubled = sorted(name for name, n in Counter(columns.values()).items() if n > 1)
-    if doubled or "" in columns.values():
-        found = f"names {listed(doubled)} twice" if any(doubled) else "has a column without a name"
+def _named_well(file: TagsFile, line: int, header: list[str], columns: Columns) -> bool:
+    """Whether the headers that matter are there once and bear names; tells if not."""
+    used = [columns.image, *([] if columns.tags is None else [columns.tags]), *columns.classes]
+    names = [clean(header[i]).casefold() for i in used]
+    doubled = sorted(
+        {header[i].strip() for i, name in zip(used, names, strict=True) if names.count(name) > 1}
+    )
+    everywhere = [clean(name).casefold() for name in header]
+    if columns.tags is not None:
+        doubled = [
+            header[i].strip() for i in used if everywhere.count(clean(header[i]).casefold()) > 1
+        ]
+    if doubled or "" in names:
+        found = f"names {listed(doubled[:1])} twice" if doubled else "has a column without a name"
         file.stop(line, f"the header {found}", "give each column the name of one class")
-        return
+        return False
     # A blank behind every comma is the header's style.
     before = Counter(cell[: len(cell) - len(cell.lstrip())] for cell in header[1:]).most_common(1)
-    for i, name in columns.items():
+    for i in columns.classes:
         spelt = header[i].removeprefix(before[0][0]) if i else header[i]
-        if spelt != spelt.strip():
-            found = f"the column {header[i]!r} has blanks around its name"
-            file.fault("tag_blanks", line, found, f"write {name!r}")
-    file.columns = tuple(columns.values())
-    kept, numbers = len(file.faults), False
-    for number, cells in _rows(file, table):
-        values = {name: cells[i].strip() for i, name in columns.items()}
-        odd = [f"{name}={value}" for name, value in values.items() if value not in ("0", "1")]
-        numbers |= len(odd) < len(values)
-        if odd:
-            found = f"cells other than 0 and 1: {listed(odd)}"
-            remedy = "write 1 where the class is in the image, else 0"
-            file.fault("row", number, found, remedy, cells[table.image].strip())
-        tags = tuple(name for name, value in values.items() if value == "1")
-        sure = not odd and number not in table.text.unsure
-        file.rows.append(Row(number, cells[table.image], tags, usable=sure))
-    if file.rows and not numbers:
-        del file.faults[kept:]
-        file.rows.clear()
-        found = f"the header {table.delimiter.join(header).strip()[:80]!r} has no column 'tags'"
-        file.stop(line, f"{found}, and the cells below it are not 0 or 1", _HEADER)
+        if spelt != clean(spelt):
+            found = f"the column {header[i]!r} has stray blanks in its name, read as "
+            file.note(line, found + repr(clean(header[i])), "nothing has to be done", "tag_blanks")
+    return True
 
 
-def _rows(file: TagsFile, table: _Table) -> list[tuple[int, list[str]]]:
+def _row(
+    file: TagsFile, line: int, cells: list[str], columns: Columns, options: TableOptions
+) -> Row | None:
+    """One row's image, tags and split; what is wrong is told."""
+    image = cells[columns.image].strip()
+    if not image:
+        file.fault("row", line, "no image is named", _ROW)
+        return None
+    split = cells[columns.split].strip() if columns.split is not None else None
+    if columns.tags is not None:
+        cell = cells[columns.tags]
+        tags = split_tags(cell, options.separator)
+        if columns.confidence is not None and yes_or_no(cells[columns.confidence]) is False:
+            return Row(line, image, (), split=split)
+        return Row(line, image, tags, cell if options.separator is None else None, split=split)
+    said = {clean(name): yes_or_no(cells[i]) for i, name in columns.classes.items()}
+    odd = [
+        f"{clean(name)}={cells[i].strip()}"
+        for i, name in columns.classes.items()
+        if yes_or_no(cells[i]) is None
+    ]
+    if odd:
+        found = f"cells other than 0 and 1: {listed(odd)}"
+        remedy = "write 1 where the class is in the image, else 0"
+        file.fault("row", line, found, remedy, image)
+    return Row(line, image, tuple(n for n, yes in said.items() if yes), usable=not odd, split=split)
+
+
+def _rows(
+    file: TagsFile, text: Text, start: int, delimiter: str, header: list[str]
+) -> list[tuple[int, list[str]]]:
     """The rows below the header that have the right number of columns; the others as faults."""
     rows: list[tuple[int, list[str]]] = []
-    width, delimiter = len(table.header), table.delimiter
-    for line, content in table.lines():
+    width, number = len(header), start + 1
+    while number < len(text.lines):
+        line, content = number + 1, text.lines[number]
+        number += 1
+        if not content.strip():
+            continue
         cells = _cells(content, delimiter)
+        if isinstance(cells, str) and cells == _UNCLOSED:
+            # A cell may go over several lines, if that gives a row of the right width.
+            for end in range(number, min(number + _LONGEST_CELL, len(text.lines))):
+                joined = _cells("\n".join(text.lines[line - 1 : end + 1]), delimiter)
+                if isinstance(joined, list):
+                    if len(joined) == width:
+                        cells, number = joined, end + 1
+                    break
         if isinstance(cells, str):
             name = content.split(delimiter)[0].strip().strip('"')
             file.fault("row", line, cells, "close the quotes, or remove them", name)
-            continue
-        named = cells[table.image].strip() if table.image < len(cells) else ""
-        if len(cells) != width:
-            found = f"{len(cells)} column{'s' * (len(cells) != 1)} instead of {width}"
-            if len(cells) < width:
-                remedy = f"an image without tags still needs its comma: {named + delimiter!r}"
-            else:
-                remedy = "separate tags by blanks, ';' or '|', or put the cell into quotes"
-            file.fault("row", line, found, remedy, *([named] if named else []))
-        elif not named:
-            file.fault("row", line, "no image is named", _ROW)
+        elif len(cells) != width:
+            _tell_width(file, line, cells, width, delimiter)
         else:
             rows.append((line, cells))
-            if line in table.text.unsure:
-                file.faults.append(not_utf8(file.path, line, named))
     return rows
 
 
-def _read_json_lines(file: TagsFile, text: Text) -> None:
+def _tell_width(file: TagsFile, line: int, cells: list[str], width: int, delimiter: str) -> None:
+    named = cells[0].strip()
+    found = f"{len(cells)} column{'s' * (len(cells) != 1)} instead of {width}"
+    if len(cells) < width:
+        remedy = f"an image without tags still needs its comma: {named + delimiter!r}"
+    else:
+        remedy = "separate tags by blanks, ';' or '|'"
+    file.fault("row", line, found, remedy, *([named] if named else []))
+
+
+def _merge(file: TagsFile, columns: Columns) -> None:
+    """Brings together the rows of an image in a file that has a row for each tag."""
+    if columns.tags is None or any(len(row.tags) > 1 for row in file.rows):
+        return
+    groups: dict[str, list[Row]] = {}
+    for row in file.rows:
+        groups.setdefault(row.image, []).append(row)
+    several = [rows for rows in groups.values() if len(rows) > 1]
+    differ = any(len({row.tags for row in rows}) > 1 for rows in several)
+    if len(several) < _LEAST_SHARE * len(groups) or not (differ or columns.ignored):
+        return
+    if columns.confidence is None and any(not row.tags for rows in several for row in rows):
+        return
+    merged = []
+    for rows in groups.values():
+        tags = tuple(dict.fromkeys(tag for row in rows for tag in row.tags))
+        usable = all(row.usable for row in rows)
+        cell = rows[0].cell if len(rows) == 1 else None
+        merged.append(replace(rows[0], tags=tags, cell=cell, usable=usable))
+    file.note(
+        None,
+        f"{len(file.rows)} rows name {len(groups)} images: read as one row for each tag",
+        "nothing has to be done if that is right",
+    )
+    file.rows[:] = merged
+
+
+def _read_json_lines(file: TagsFile, text: Text, options: TableOptions) -> None:
+    spaced: list[int] = []
     for line, content in enumerate(text.lines, start=1):
         if not content.strip():
             continue
@@ -244,70 +299,88 @@ def _read_json_lines(file: TagsFile, text: Text) -> None:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else "not readable"
             file.fault("row", line, f"not JSON ({reason})", 'write {"image": "…", "tags": ["…"]}')
             continue
-        row, found = _json_row(line, record)
+        row, found = _json_row(line, record, options)
         named = () if row is None else (row.image.strip(),)
         if found:
             file.fault("row", line, found, 'write {"image": "…", "tags": ["…"]}', *named)
         elif row is not None:
-            raw = record[_json_key(record, TAGS_COLUMNS) or ""]
-            spaced = [t for t in raw if t != t.strip()] if isinstance(raw, list) else []
-            if spaced:
-                file.fault(
-                    "tag_blanks", line, f"blanks around {listed(spaced)}", "remove the blanks"
-                )
+            spaced += [line] if _spaced(record) else []
             if line in text.unsure:
                 file.faults.append(not_utf8(file.path, line, *named))
-            file.rows.append(
-                Row(line, row.image, row.tags, row.cell, usable=line not in text.unsure)
-            )
+            file.rows.append(replace(row, usable=line not in text.unsure))
+    if spaced:
+        found = f"stray blanks around tags on {len(spaced)} lines, read as if they were not there"
+        file.note(spaced[0], found, "nothing has to be done", "tag_blanks")
     _report_blanks(file)
 
 
-def _json_row(line: int, record: Any) -> tuple[Row | None, str]:
+def _json_row(line: int, record: Any, options: TableOptions) -> tuple[Row | None, str]:
     """The row of one JSON record, and what is wrong with it (empty: nothing)."""
     if not isinstance(record, dict):
         return None, "not an object"
-    key = _json_key(record, IMAGE_COLUMNS)
+    key = _json_key(record, IMAGE_COLUMNS, options.image_column)
     image = record.get(key) if key else None
     if not isinstance(image, str) or not image.strip():
         return None, "no image is named"
-    key = _json_key(record, TAGS_COLUMNS)
+    split = next((v for k, v in record.items() if squashed(k) in SPLIT_COLUMNS), None)
+    split = split if isinstance(split, str) else None
+    key = _json_key(record, TAGS_COLUMNS, options.tags_column)
     if key is None:
         return Row(line, image, ()), "there are no tags (an image without tags needs 'tags': [])"
     tags = record[key]
     if isinstance(tags, str):
-        return Row(line, image, split_tags(tags), tags), ""
+        return Row(line, image, split_tags(tags, options.separator), tags, split=split), ""
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         return Row(line, image, ()), f"{key!r} is neither a text nor a list of texts"
-    return Row(line, image, _each_once(tags)), ""
+    return Row(line, image, each_once(tags), split=split), ""
 
 
-def _json_key(record: dict[str, Any], names: Sequence[str]) -> str | None:
-    return next((key for key in record if key.casefold() in names), None)
+def _spaced(record: Any) -> bool:
+    """Whether a JSON record has tags with stray blanks."""
+    lists = [v for v in record.values() if isinstance(v, list)] if isinstance(record, dict) else []
+    return any(isinstance(tag, str) and tag != clean(tag) for tags in lists for tag in tags)
+
+
+def _json_key(record: dict[str, Any], names: Sequence[str], wanted: str | None) -> str | None:
+    if wanted is not None:
+        return wanted if wanted in record else None
+    keys = {squashed(key): key for key in reversed(record)}
+    return next((keys[name] for name in names if name in keys), None)
 
 
 def _report_blanks(file: TagsFile) -> None:
-    """Reports stray blanks. The tags are read alike: such a row loses no sample."""
+    """Notes stray blanks: the tags are read alike."""
     rows = [row for row in file.rows if row.cell is not None]
-    for position in stray([row.cell or "" for row in rows]):
-        row = rows[position]
-        file.fault(
+    places = stray([row.cell or "" for row in rows])
+    if places:
+        first = rows[places[0]]
+        file.note(
+            first.line,
+            f"stray blanks in {len(places)} cell{'s' * (len(places) != 1)}, read as if they were "
+            f"not there: {first.cell!r}",
+            "nothing has to be done",
             "tag_blanks",
-            row.line,
-            f"stray blanks in {row.cell!r}",
-            "write the tags as on the other lines, without further blanks",
         )
 
 
-def _delimiter(header: str, suffix: str) -> str:
+def _delimiter(header: str, suffix: str, options: TableOptions) -> str:
     """The delimiter that makes a known header of this line: spreadsheets do not all use commas."""
     usual = "\t" if suffix == ".tsv" else ","
-    for delimiter in (usual, ",", ";", "\t"):
+    known = {*IMAGE_COLUMNS, squashed(options.image_column or "")} - {""}
+    for delimiter in (usual, ",", ";", "\t", "|"):
         cells = _cells(header, delimiter)
-        names = [cell.strip().casefold() for cell in cells] if isinstance(cells, list) else []
-        if len(names) > 1 and not set(names).isdisjoint(IMAGE_COLUMNS):
+        names = [squashed(cell) for cell in cells] if isinstance(cells, list) else []
+        if len(names) > 1 and not known.isdisjoint(names):
             return delimiter
     return usual
+
+
+def cells_of(lines: Sequence[str], suffix: str) -> list[list[str]]:
+    """The cells of a table's first lines, header first; lines that cannot be read are left out."""
+    delimiter = _delimiter(lines[0], suffix.lower(), USUAL_TABLE)
+    rows = [_cells(line, delimiter) for line in lines]
+    header = rows[0] if isinstance(rows[0], list) else []
+    return [header, *(row for row in rows[1:] if isinstance(row, list) and len(row) == len(header))]
 
 
 def _cells(line: str, delimiter: str) -> list[str] | str:
@@ -316,14 +389,6 @@ def _cells(line: str, delimiter: str) -> list[str] | str:
         rows = list(csv.reader([line], delimiter=delimiter, strict=True))
     except csv.Error as error:
         if "unexpected end" in str(error):
-            return "unclosed quotes"
+            return _UNCLOSED
         return f"broken quotes ({error})"
     return rows[0] if rows else []
-
-
-def _clean(tag: str) -> str:
-    return unicodedata.normalize("NFC", tag.strip())
-
-
-def _each_once(tags: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(tag for tag in map(_clean, tags) if tag))

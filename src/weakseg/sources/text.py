@@ -90,6 +90,14 @@ def read_text(path: Path) -> Text:
     return Text(tuple(lines), frozenset(unsure), tuple(faults))
 
 
+def read_lines(head: bytes) -> list[str]:
+    """The lines of a file's beginning that are not blank, in whatever encoding, for a look."""
+    wide = _wide_encoding(head)
+    text = head.decode(wide or "utf-8", errors="replace").removeprefix("\ufeff")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [line for line in lines if line.strip()]
+
+
 def read_list(path: Path) -> tuple[list[tuple[int, str]], list[Fault]]:
     """The lines of a list that are not blank, stripped, with their numbers.
 

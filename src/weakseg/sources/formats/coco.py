@@ -128,8 +128,11 @@ def _categories(reading: Reading, path: Path, records: list[Any]) -> dict[Hashab
             reading.fault("annotation", path, f"a category without name or id: {record!r}", _EXPORT)
             continue
         if name != name.strip():
-            reading.fault(
-                "tag_blanks", path, f"blanks around the category {name!r}", "remove the blanks"
+            reading.note(
+                "tag_blanks",
+                path,
+                f"blanks around the category {name!r}",
+                "nothing has to be done: they are left out",
             )
         pairs.append((number, name.strip()))
     for kind, values in (("id", [str(n) for n, _ in pairs]), ("name", [name for _, name in pairs])):

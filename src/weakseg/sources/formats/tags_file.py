@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from weakseg.sources.columns import IMAGE_COLUMNS, TAGS_COLUMNS, Unclear, find_columns, squashed
 from weakseg.sources.image_index import (
-    IMAGE_FOLDERS,
-    MASK_FOLDERS,
-    SPLIT_FOLDER,
     Listing,
     Missing,
     image_roots,
     scan,
 )
-from weakseg.sources.reading import Entry, Reading, Request
+from weakseg.sources.reading import USUAL_TABLE, Entry, Reading, Request
 from weakseg.sources.tag_tables import SUFFIXES as TAGS_SUFFIXES
-from weakseg.sources.tag_tables import Row, read_tags
+from weakseg.sources.tag_tables import Row, cells_of, read_tags
+from weakseg.sources.text import read_lines
 from weakseg.types import DataError
 
-_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
-_NOT_CLASSES = frozenset(
-    name.casefold() for name in (*IMAGE_FOLDERS, *MASK_FOLDERS, SPLIT_FOLDER, "Annotations")
-)
+_PEEK = 1 << 16
+_LOOKED_AT = 200  # lines
 
 
 def tags_file(source: Path) -> Path | None:
@@ -31,19 +29,48 @@ def tags_file(source: Path) -> Path | None:
         source: A folder, or a tags file itself.
 
     Returns:
-        The file `labels.csv`, `labels.tsv` or `labels.jsonl` of the folder, in any case.
+        The file `labels.csv`, `labels.tsv` or `labels.jsonl` of the folder, in any case; else its
+        only other table that names images and tags.
 
     Raises:
         DataError: There are several.
     """
     if source.is_file():
         return source if source.suffix.lower() in TAGS_SUFFIXES else None
-    known = [f"labels{suffix}" for suffix in TAGS_SUFFIXES]
-    found = sorted(child for child in source.iterdir() if child.name.casefold() in known)
+    tables = [
+        child
+        for child in sorted(source.iterdir())
+        if child.suffix.lower() in TAGS_SUFFIXES and not child.name.startswith(".")
+    ]
+    usual = [child for child in tables if child.stem.casefold() == "labels"]
+    found = usual or [child for child in tables if child.is_file() and _names_images(child)]
     if len(found) > 1:
         names = " and ".join(child.name for child in found)
         raise DataError(f"{source}: has {names}; name the one to read as the source")
     return found[0] if found else None
+
+
+def _names_images(table: Path) -> bool:
+    """Whether a table names images and tags by headers that are known; reads its beginning."""
+    try:
+        with table.open("rb") as file:
+            head = file.read(_PEEK)
+    except OSError:
+        return False
+    lines = read_lines(head)[:_LOOKED_AT]
+    if not lines:
+        return False
+    if table.suffix.lower() == ".jsonl":
+        try:
+            keys = {squashed(key) for key in json.loads(lines[0])}
+        except (ValueError, TypeError, RecursionError):
+            return False
+        return not keys.isdisjoint(IMAGE_COLUMNS) and not keys.isdisjoint(TAGS_COLUMNS)
+    rows = cells_of(lines, table.suffix)
+    columns = find_columns(rows[0], rows[1:-1] or rows[1:], USUAL_TABLE)
+    if isinstance(columns, Unclear):
+        return columns.found.startswith(("each of", "the column"))
+    return True
 
 
 def read_tagged(request: Request) -> Reading:
@@ -54,7 +81,7 @@ def read_tagged(request: Request) -> Reading:
 
     Returns:
         One entry per row; images in the file's folder, or in `images/` or `JPEGImages/` below it,
-        whichever has most of the images that are named.
+        whichever has most of the images that are named. A column `split` gives splits.
 
     Raises:
         DataError: There is no tags file, or several.
@@ -65,7 +92,7 @@ def read_tagged(request: Request) -> Reading:
             f"{request.path}: there is no tags file; write labels.csv with the header 'image,tags'"
         )
     folder = path.parent
-    file = read_tags(path)
+    file = read_tags(path, request.table)
     listing, found = _best_root(folder, file.rows)
     reading = Reading(folder, listing, names=file.columns, fatal=file.fatal)
     # A row's own faults speak of the image by its name in the file: make that an id.
@@ -75,10 +102,13 @@ def read_tagged(request: Request) -> Reading:
         )
         for fault in file.faults
     ]
+    splits: dict[str, set[str]] = {}
     for row, (sample_id, image) in zip(file.rows, found, strict=True):
         missing = isinstance(image, Missing)
         if isinstance(image, Missing):
             reading.fault(image.kind, path, image.found, image.remedy, sample_id, line=row.line)
+        if row.split:
+            splits.setdefault(row.split, set()).add(sample_id)
         reading.entries.append(
             Entry(
                 id=sample_id,
@@ -89,6 +119,11 @@ def read_tagged(request: Request) -> Reading:
                 usable=row.usable and not missing,
                 cell=row.cell,
             )
+        )
+    reading.splits = {name: frozenset(ids) for name, ids in splits.items()}
+    if request.path.is_dir() and path.stem.casefold() != "labels":
+        reading.note(
+            "tags_file", path, f"tags are read from {path.name!r}", "nothing has to be done"
         )
     reading.add_link_faults()
     if not reading.fatal:

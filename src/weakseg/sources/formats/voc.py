@@ -96,8 +96,11 @@ def _from_xml(reading: Reading, annotations: Path, files: list[Path]) -> None:
             reading.fault("annotation", file, found, "write the annotation anew", sample_id)
         spaced = [name for name in names if name != name.strip()]
         if spaced:
-            reading.fault(
-                "tag_blanks", file, f"blanks around the name {spaced[0]!r}", "remove the blanks"
+            reading.note(
+                "tag_blanks",
+                file,
+                f"blanks around the name {spaced[0]!r}",
+                "nothing has to be done: they are left out",
             )
         tags = tuple(dict.fromkeys(name.strip() for name in names))
         reading.entries += [
