@@ -1,6 +1,8 @@
 import io
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from weakseg.apps import onnx as module
 from weakseg.apps.onnx import export_onnx
 from weakseg.models.backbones import BackboneSettings
 from weakseg.models.segmenter import Segmenter, SegmenterSettings
+from weakseg.predict import Labeler
 from weakseg.runs.run_dir import RunDir
 from weakseg.types import Catalog, ConfigError, RunError, Sample
 
@@ -62,23 +65,76 @@ def test_the_file_is_the_network(run, exported):
     session = onnxruntime.InferenceSession(path)
     for size in ((1, 3, 64, 43), (3, 3, 75, 100), (1, 3, 40, 64), (2, 3, 33, 64)):
         images = torch.rand(size)
-        (logits,) = session.run(None, {"images": images.numpy()})
+        logits, scores = session.run(None, {"images": images.numpy()})
         with torch.no_grad():
             torch.testing.assert_close(
                 torch.from_numpy(logits), network(images), atol=1e-4, rtol=1e-4
             )
+            if not any(side % network.cell for side in size[2:]):
+                torch.testing.assert_close(
+                    torch.from_numpy(scores), network.coarse(images), atol=1e-4, rtol=1e-4
+                )
 
 
 def test_the_file_tells_what_it_takes_and_gives(exported):
     session = onnxruntime.InferenceSession(exported[0])
-    (images,), (logits,) = session.get_inputs(), session.get_outputs()
+    (images,), (logits, scores) = session.get_inputs(), session.get_outputs()
     assert (images.name, images.type) == ("images", "tensor(float)")
     assert images.shape == ["batch", 3, "height", "width"]
     assert logits.shape == ["batch", 3, "height", "width"]
     metadata = session.get_modelmeta().custom_metadata_map
     assert tuple(json.loads(metadata["classes"])) == CLASSES
-    assert metadata["long_side"] == "64"
+    assert (logits.name, scores.name, scores.shape[:2]) == ("logits", "scores", ["batch", 3])
+    assert (metadata["long_side"], metadata["multiple"]) == ("64", "32")
+    assert "round(side * (long_side / longer side) / multiple)" in metadata["size"]
     assert "RGB in 0..1" in metadata["input"]
+
+
+README = Path(__file__).parents[2] / "README.md"
+SHAPES = {
+    "photo.jpg": (375, 500),
+    "narrow.jpg": (300, 40),
+    "turned.jpg": (150, 200),
+    "large.jpg": (600, 451),
+    "flipped.png": (90, 60),
+    "icon.png": (9, 12),
+    "even.png": (64, 64),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_readmes_lines_label_as_the_labeler(run, exported, tmp_path, monkeypatch, name):
+    (lines,) = [
+        text
+        for text in re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+        if "onnxruntime" in text
+    ]
+    height, width = SHAPES[name]
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = {"turned.jpg": 6, "flipped.png": 5}.get(name, 1)
+    image.save(tmp_path / name, exif=exif)
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(lines.replace("cats.onnx", str(exported[0])).replace("new.jpg", name), found)
+    (expected,) = Labeler.from_run(run, "cpu", precision="fp32").label([tmp_path / name])
+    # But for pixels on the very line between two classes, where float32 itself is not sure.
+    first, second = np.sort(found["large"], axis=0)[:-3:-1]
+    sure = first - second > 1e-5 * np.abs(first).max()
+    np.testing.assert_array_equal(found["labels"][sure], expected.numpy()[sure])
+    assert sure.mean() > 0.999
+    assert (found["labels"] == expected.numpy()).mean() > 0.9999
+    assert len(np.unique(found["labels"])) > 1
+
+
+def test_the_readmes_lines_need_few_packages():
+    text = README.read_text("utf-8")
+    assert text.count("import onnxruntime") == 1
+    lines = text[: text.index("labels = np.argmax")].rsplit("```python", 1)[1]
+    modules = re.findall(r"^(?:import|from) (\w+)", lines, re.MULTILINE)
+    assert modules == ["numpy", "onnxruntime", "PIL"]
 
 
 def test_nothing_else_is_left(exported):

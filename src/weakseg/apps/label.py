@@ -31,7 +31,7 @@ from weakseg.types import DataError, RunError
 FORMAT = "weakseg-labels-1"
 """Mark in `label.json` by which a folder is known to hold masks of `weakseg label`."""
 
-_VERSION = 2  # raise it when the same model and image would give another mask
+_VERSION = 3  # raise it when the same model and image would give another mask
 _WRITTEN_BEHIND = 8  # masks that may wait to be written
 
 

@@ -28,16 +28,19 @@ TOLERANCE = 1e-3
 """Most that logits may differ from torch's."""
 
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
+_SIZE_RULE = "each side: max(1, round(side * (long_side / longer side) / multiple)) * multiple"
 _EXAMPLE = (2, 3, 96, 128)  # neither batch nor sizes may be 1 or equal: export would fix them
 
 
 def export_onnx(run: Path | str, out: Path | str, console: Console | None = None) -> Path:
     """Writes a run's model as one ONNX file for any batch and size, after comparing it with torch.
 
-    Input `images`: float32 [batch,3,height,width], RGB in 0..1, resized to the long side that the
-    file's metadata names. Output `logits`: float32 [batch,K+1,height,width], background first. The
-    metadata (`metadata_props`) holds `classes` (JSON list of the names of labels 1..K), `long_side`
-    (pixels), `input`, `output` and `weakseg` (version).
+    Input `images`: float32 [batch,3,height,width], RGB in 0..1, resized as the metadata tell.
+    Output `logits`: float32 [batch,K+1,height,width], background first; `scores`: the same on the
+    network's own grid, from which `Labeler` enlarges them to the size of the image itself. The
+    metadata (`metadata_props`) hold `classes` (JSON list of the names of labels 1..K), `long_side`
+    and `multiple` (pixels), `size` (the rule of the size by them), `input`, `output` and `weakseg`
+    (version). README shows what else a program has to do to label as `Labeler` does.
 
     Both are compared by onnxruntime on images of the run (on drawn ones where there are none), in
     two sizes and batch sizes.
@@ -81,16 +84,35 @@ def export_onnx(run: Path | str, out: Path | str, console: Console | None = None
     return out
 
 
+class _Outputs(nn.Module):
+    """A network with the outputs of the file."""
+
+    def __init__(self, network: Segmenter) -> None:
+        super().__init__()
+        self.network = network
+        self.fits = _multiple(network) % network.cell == 0
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, coarse = self.network.both(images)
+        # As `Labeler` does: where inputs are padded, only what was not is enlarged.
+        return logits, coarse if self.fits else logits.clone()
+
+
+def _multiple(network: Segmenter) -> int:
+    """Of how many pixels the sides of this network's inputs are multiples."""
+    return network_size(1, 1 << 20, network.long_side)[0]  # the least side
+
+
 def _save(network: Segmenter, path: Path) -> None:
     sizes = {0: "batch", 2: "height", 3: "width"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            network.eval(),
+            _Outputs(network).eval(),
             (torch.rand(_EXAMPLE),),
             dynamo=True,
             input_names=["images"],
-            output_names=["logits"],
+            output_names=["logits", "scores"],
             dynamic_shapes=({axis: torch.export.Dim(name) for axis, name in sizes.items()},),
             verbose=False,
         )
@@ -99,8 +121,11 @@ def _save(network: Segmenter, path: Path) -> None:
         {
             "classes": json.dumps(network.class_names, ensure_ascii=False),
             "long_side": str(network.long_side),
+            "multiple": str(_multiple(network)),
+            "size": _SIZE_RULE,
             "input": "images: float32 [batch,3,height,width], RGB in 0..1",
-            "output": "logits: float32 [batch,classes+1,height,width], background first",
+            "output": "logits: float32 [batch,classes+1,height,width], background first; scores: "
+            "the same before they are enlarged",
             "weakseg": __version__,
         }
     )
@@ -129,16 +154,17 @@ def _batches(run: RunDir, long_side: int) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def _difference(network: nn.Module, path: Path, batches: list[Tensor]) -> float:
+def _difference(network: Segmenter, path: Path, batches: list[Tensor]) -> float:
     """The greatest difference of the logits from torch's."""
     import onnxruntime  # noqa: PLC0415
 
     session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     worst = 0.0
+    outputs = _Outputs(network)
     for images in batches:
-        (logits,) = session.run(["logits"], {"images": images.numpy()})
-        expected = network(images)
-        if logits.shape != expected.shape:
-            return float("inf")
-        worst = max(worst, float((torch.from_numpy(logits) - expected).abs().max()))
+        made = session.run(["logits", "scores"], {"images": images.numpy()})
+        for ours, theirs in zip(made, outputs(images), strict=True):
+            if ours.shape != theirs.shape:
+                return float("inf")
+            worst = max(worst, float((torch.from_numpy(ours) - theirs).abs().max()))
     return worst

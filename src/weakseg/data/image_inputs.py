@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from weakseg.data.decode import image_size, upright_size
-from weakseg.data.images import image_tensor, read_image, resized
+from weakseg.data.images import image_tensor, read_image
 
 GivenImage = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8] | Tensor
 """A file; a Pillow image; an array uint8 [H,W,3] or [H,W]; a tensor uint8 [3,H,W] or [H,W]."""
@@ -65,7 +65,20 @@ def given_pixels(image: GivenImage, size: tuple[int, int], *, ignore_alpha: bool
         pixels = image_tensor(image, ignore_alpha=ignore_alpha)
     else:
         pixels = _channels_first(image)
-    return resized(pixels, size)
+    return _resized(pixels, size)
+
+
+def _resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """[3,H,W] resized by Pillow, which programs without torch have, too.
+
+    torch's own rounds otherwise in one of some hundred values; an exported model is to see the
+    very same image.
+    """
+    if tuple(pixels.shape[1:]) == size:
+        return pixels
+    image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def _channels_first(image: Tensor | npt.NDArray[Any]) -> Tensor:

@@ -140,9 +140,24 @@ class Segmenter(nn.Module):
         Raises:
             ValueError: The images are not [B,3,H,W].
         """
-        logits, padded = self._coarse(images)
-        full = functional.interpolate(logits, size=padded, mode="bilinear")
-        return _first(_first(full, 2, images.shape[2]), 3, images.shape[3])
+        return self.both(images)[0]
+
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of every pixel as of a call, and on the decoder's own grid as of `coarse`.
+
+        Args:
+            images: As for a call. Sides that are no multiples of `cell` are padded; the coarse
+                logits are of the padded images.
+
+        Returns:
+            Logits [B,K+1,H,W] and [B,K+1,h,w], background first.
+
+        Raises:
+            ValueError: The images are not [B,3,H,W].
+        """
+        coarse, padded = self._coarse(images)
+        full = functional.interpolate(coarse, size=padded, mode="bilinear")
+        return _first(_first(full, 2, images.shape[2]), 3, images.shape[3]), coarse
 
     def coarse(self, images: Tensor) -> Tensor:
         """Logits on the decoder's own grid, for whoever enlarges them to another size at once.
