@@ -308,9 +308,9 @@ def test_a_coco_folder_with_several_splits(tmp_path):
     for name in ("train", "val"):
         target = tmp_path / "annotations" / f"instances_{name}.json"
         target.write_text((tmp_path / "x.json").read_text())
-    with pytest.raises(DataError, match=r"--split \(train, val\)"):
-        open_catalog(tmp_path)
-    assert len(open_catalog(tmp_path, split="val")) == 2
+    assert len(open_catalog(tmp_path, split="val")) == len(open_catalog(tmp_path)) == 2
+    assert {fault.kind for fault in check_catalog(tmp_path).faults} == {"duplicate_row"}
+    assert check_catalog(tmp_path, split="val").ok
     assert len(open_catalog(tmp_path / "annotations" / "instances_val.json")) == 2
 
 

@@ -20,6 +20,9 @@ IMAGE_FOLDERS = ("JPEGImages", "images")
 MASK_FOLDERS = ("SegmentationClass", "masks")
 """Folders that hold truth, in the order in which they are looked for."""
 
+PARTS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "dev"))
+"""Folders that hold parts of a data set: its splits."""
+
 SPLIT_FOLDER = "ImageSets"
 
 _NOT_IMAGES = frozenset(

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Hashable
+import mmap
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from weakseg.data.truth import Region, RegionMask
 from weakseg.faults import FileError, listed
-from weakseg.sources.image_index import Listing, Missing, find_folder, image_roots, scan
+from weakseg.sources.image_index import (
+    PARTS,
+    Listing,
+    Missing,
+    find_folder,
+    image_roots,
+    scan,
+    subfolders,
+)
 from weakseg.sources.reading import Entry, Reading, Request
 from weakseg.types import DataError
 
@@ -16,13 +28,15 @@ _PREFIX = "instances_"
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
 _PEEK = 1 << 16
 _EXPORT = "write the file anew from the annotation tool"
+_PARSED = 64 * 2**20  # bytes of another part's file that is read as a whole for its classes
 
 
 def annotation_files(source: Path) -> dict[str, Path]:
     """The instance JSONs of a source by the name of their split.
 
     Args:
-        source: A JSON file, or a folder that has JSONs in `annotations/` or itself.
+        source: A JSON file, or a folder that has JSONs in `annotations/`, itself, or one in each of
+            its parts `train/`, `valid/` … (Roboflow).
 
     Returns:
         `{"train2017": …/annotations/instances_train2017.json, …}`; empty if there are none. Where
@@ -34,11 +48,11 @@ def annotation_files(source: Path) -> dict[str, Path]:
         files = []
         for folder in (find_folder(source, "annotations"), source):
             if folder is not None and not files:
-                files = sorted(
-                    path
-                    for path in folder.iterdir()
-                    if path.suffix.lower() == ".json" and path.is_file() and _looks_like_coco(path)
-                )
+                files = _jsons(folder)
+        if not files:
+            parts = [child for child in subfolders(source) if child.name.casefold() in PARTS]
+            found = {child.name: _jsons(child) for child in parts}
+            return {name: jsons[0] for name, jsons in found.items() if len(jsons) == 1}
         files = [path for path in files if path.name.startswith(_PREFIX)] or files
     return {path.stem.removeprefix(_PREFIX): path for path in files}
 
@@ -46,58 +60,206 @@ def annotation_files(source: Path) -> dict[str, Path]:
 def read_coco(request: Request) -> Reading:
     """Reads COCO instance annotations.
 
-    Classes are the categories in the order of their ids. Crowds (`iscrowd: 1`) count: what they
-    show is in the image. Images without annotations have no tags.
+    Classes are the categories that any annotation of the source has, in the order of their ids.
+    Crowds (`iscrowd: 1`) count: what they show is in the image. Images without annotations have no
+    tags. Where all of an image's annotations have a segmentation, they are its truth: crowds lie
+    below, of the others smaller ones over larger ones.
 
     Args:
-        request: What is wanted.
+        request: What is wanted; without a part, all splits are read together.
 
     Returns:
-        One entry per image of the file.
+        One entry per image of the file. Ids are paths below the folder of the images, and, where
+        there are several splits, below the source.
 
     Raises:
-        DataError: There is no such file, or there are several and `part` is None.
+        DataError: There is no such file.
     """
     files = annotation_files(request.path)
-    if request.part is None and len(files) != 1:
-        if not files:
-            raise DataError(
-                f"{request.path}: there is no COCO instances JSON; put it into annotations/ "
-                "or name it"
-            )
+    if not files:
         raise DataError(
-            f"{request.path}: has annotations of several splits; choose one by --split "
-            f"({', '.join(files)})"
+            f"{request.path}: there is no COCO instances JSON; put it into annotations/ or name it"
         )
-    path = request.part or next(iter(files.values()))
-    folder = path.parent.parent if path.parent.name.casefold() == "annotations" else path.parent
-    content, found = _load(path)
-    if content is None:
-        reading = Reading(folder, Listing(folder))
-        reading.fault("annotation", path, found, _EXPORT)
-        reading.fatal.append(reading.faults.pop())
-        return reading
+    wanted = [request.part] if request.part else list(files.values())
+    folder = _folder_of(request.path, wanted[0])
+    contents: dict[Path, dict[str, list[Any]]] = {}
+    broken = Reading(folder, Listing(folder))
+    for path in wanted:
+        content, found = _load(path)
+        if content is None:
+            broken.fault("annotation", path, found, _EXPORT)
+            broken.fatal.append(broken.faults.pop())
+        else:
+            contents[path] = content
+    if broken.fatal:
+        return broken
+    several = len(files) > 1
+    common = scan(folder, folder) if several else None
+    reading = Reading(folder, common or Listing(folder))
+    names = _class_names(reading, files, contents)
+    reading.names, reading.declared = tuple(names), True
+    for path, content in contents.items():
+        listing = _best_root(path, folder, [_file_name(i) for i in content["images"]])
+        if not several:
+            reading.listing = listing
+        _read_part(reading, path, content, listing, common)
+    if common is not None and request.part is not None:
+        reading.wanted = frozenset(entry.id for entry in reading.entries)
+        reading.partial = True
+    reading.add_link_faults()
+    if request.part is None:
+        reading.note_unnamed(wanted[0])
+    return reading
+
+
+def _read_part(
+    reading: Reading,
+    path: Path,
+    content: dict[str, list[Any]],
+    listing: Listing,
+    common: Listing | None,
+) -> None:
+    """Adds the entries of one file."""
     records = [image for image in content["images"] if _file_name(image)]
-    listing = _best_root(path, folder, [_file_name(image) for image in records])
-    reading = Reading(folder, listing, partial=len(files) > 1)
-    categories = _categories(reading, path, content["categories"])
-    reading.names, reading.declared = tuple(dict.fromkeys(categories.values())), True
-    tags = _tags(reading, path, content, categories)
     nameless = len(content["images"]) - len(records)
     if nameless:
         reading.fault("annotation", path, f"{nameless} images without a file_name or id", _EXPORT)
+    categories = _categories(path, content["categories"])
+    annotations = _annotations(reading, path, content, categories)
+    drawn = any(_drawable(a) for found in annotations.values() for a in found)
     order = {name: index for index, name in enumerate(reading.names)}
+    boxes = 0
     for image in records:
         sample_id, target = listing.resolve(_file_name(image))
+        missing = isinstance(target, Missing)
         if isinstance(target, Missing):
             reading.fault(target.kind, path, target.found, target.remedy, sample_id)
-        names = tuple(sorted(tags.get(image["id"], ()), key=order.__getitem__))
-        usable = not isinstance(target, Missing)
-        file = None if isinstance(target, Missing) else target
-        reading.entries.append(Entry(sample_id, file, names, path, usable=usable))
-    reading.add_link_faults()
-    reading.note_unnamed(path)
-    return reading
+        elif common is not None:
+            sample_id = common.id_of(target)
+        found = annotations.get(str(image["id"]), [])
+        tags = {categories[str(a["category_id"])] for a in found}
+        truth = None
+        if drawn and not isinstance(target, Missing):
+            if all(map(_drawable, found)):
+                truth = _truth(path, image, target, found, categories)
+            else:
+                boxes += 1
+        reading.entries.append(
+            Entry(
+                sample_id,
+                None if isinstance(target, Missing) else target,
+                tuple(sorted(tags, key=lambda name: (order.get(name, len(order)), name))),
+                path,
+                usable=not missing,
+                truth=truth,
+            )
+        )
+    if common is not None:
+        for name, found_at in listing.elsewhere.items():
+            reading.listing.elsewhere.setdefault(name, found_at)
+    if boxes:
+        reading.note(
+            "annotation",
+            path,
+            f"{boxes} images have annotations without segmentation: they have tags, but no truth",
+            "nothing has to be done; truth only serves scores",
+        )
+
+
+def _drawable(annotation: dict[str, Any]) -> bool:
+    shape = annotation.get("segmentation")
+    if isinstance(shape, dict):
+        return "counts" in shape and "size" in shape
+    return isinstance(shape, list) and bool(shape) and all(isinstance(p, list) for p in shape)
+
+
+def _truth(
+    path: Path,
+    image: dict[str, Any],
+    target: Path,
+    found: list[dict[str, Any]],
+    categories: dict[str, str],
+) -> RegionMask:
+    """The truth of an image; nothing is drawn yet."""
+    height, width = image.get("height"), image.get("width")
+    known = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
+
+    def below(annotation: dict[str, Any]) -> tuple[bool, float]:
+        area = annotation.get("area")
+        crowd = annotation.get("iscrowd") in (1, True, "1")
+        return not crowd, -float(area) if isinstance(area, int | float) else 0.0
+
+    regions = tuple(
+        Region(
+            categories[str(a["category_id"])],
+            "coco_rle" if isinstance(a["segmentation"], dict) else "polygons",
+            a["segmentation"],
+        )
+        for a in sorted(found, key=below)
+    )
+    return RegionMask(path, (height, width) if known else target, regions)  # type: ignore[arg-type]
+
+
+def _class_names(
+    reading: Reading, files: dict[str, Path], contents: dict[Path, dict[str, list[Any]]]
+) -> list[str]:
+    """The categories that are used anywhere in the source, in the order of their ids."""
+    known: dict[str, str] = {}
+    used: set[str] = set()
+    for path, content in contents.items():
+        mine = _categories(path, content["categories"], reading)
+        for key, name in mine.items():
+            if known.setdefault(key, name) != name:
+                reading.fault(
+                    "annotation",
+                    path,
+                    f"category {key} is {name!r} here and {known[key]!r} in another split",
+                    _EXPORT,
+                )
+        used |= {str(a.get("category_id")) for a in content["annotations"] if isinstance(a, dict)}
+    for path in files.values():
+        if path not in contents:
+            used |= _used_in(path)
+    unused = [name for key, name in known.items() if key not in used]
+    if unused and len(unused) < len(known):
+        reading.note(
+            "class_unused",
+            next(iter(contents)),
+            f"{len(unused)} of {len(known)} categories have no annotation and are left out: "
+            f"{listed(unused)}",
+            "nothing has to be done; name all classes in classes.txt to keep them",
+        )
+        return list(dict.fromkeys(name for key, name in known.items() if key in used))
+    return list(dict.fromkeys(known.values()))
+
+
+def _used_in(path: Path) -> set[str]:
+    """The category ids of another split's annotations, without reading all of a large file."""
+    try:
+        if path.stat().st_size <= _PARSED:
+            content, _ = _load(path)
+            found = content["annotations"] if content else []
+            return {str(a.get("category_id")) for a in found if isinstance(a, dict)}
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            ids = re.finditer(rb'"category_id"\s*:\s*"?(\w+)', data)
+            return {match[1].decode() for match in ids}
+    except OSError:
+        return set()
+
+
+def _folder_of(source: Path, path: Path) -> Path:
+    """The folder below which images, truth and class lists are looked for."""
+    if source.is_dir():
+        return source
+    return path.parent.parent if path.parent.name.casefold() == "annotations" else path.parent
+
+
+def _jsons(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() == ".json" and path.is_file() and _looks_like_coco(path)
+    )
 
 
 def _load(path: Path) -> tuple[dict[str, list[Any]] | None, str]:
@@ -118,16 +280,20 @@ def _load(path: Path) -> tuple[dict[str, list[Any]] | None, str]:
     return content, ""
 
 
-def _categories(reading: Reading, path: Path, records: list[Any]) -> dict[Hashable, str]:
-    """Category names by id, in the order of the ids."""
-    pairs: list[tuple[int, str]] = []
+def _categories(path: Path, records: list[Any], reading: Reading | None = None) -> dict[str, str]:
+    """Category names by id as text, in the order of the ids; faults go to the reading."""
+    pairs: list[tuple[int | str, str]] = []
     for record in records:
         name = record.get("name") if isinstance(record, dict) else None
         number = record.get("id") if isinstance(record, dict) else None
-        if not isinstance(name, str) or not name.strip() or not isinstance(number, int):
-            reading.fault("annotation", path, f"a category without name or id: {record!r}", _EXPORT)
+        if isinstance(number, str) and number.strip().lstrip("-").isdecimal():
+            number = int(number)
+        if not isinstance(name, str) or not name.strip() or not isinstance(number, int | str):
+            if reading is not None:
+                found = f"a category without name or id: {record!r}"[:200]
+                reading.fault("annotation", path, found, _EXPORT)
             continue
-        if name != name.strip():
+        if name != name.strip() and reading is not None:
             reading.note(
                 "tag_blanks",
                 path,
@@ -135,34 +301,36 @@ def _categories(reading: Reading, path: Path, records: list[Any]) -> dict[Hashab
                 "nothing has to be done: they are left out",
             )
         pairs.append((number, name.strip()))
-    for kind, values in (("id", [str(n) for n, _ in pairs]), ("name", [name for _, name in pairs])):
-        doubled = sorted({value for value in values if values.count(value) > 1})
-        if doubled:
-            reading.fault(
-                "annotation", path, f"categories with the same {kind}: {listed(doubled)}", _EXPORT
-            )
-    names: dict[Hashable, str] = {}
-    for number, name in sorted(pairs):
-        names.setdefault(number, name)
-    return names
+    if reading is not None:
+        ids, names = [str(n) for n, _ in pairs], [name for _, name in pairs]
+        for kind, values in (("id", ids), ("name", names)):
+            doubled = sorted({value for value, n in Counter(values).items() if n > 1})
+            if doubled:
+                found = f"categories with the same {kind}: {listed(doubled)}"
+                reading.fault("annotation", path, found, _EXPORT)
+    ordered = sorted(pairs, key=lambda pair: (isinstance(pair[0], str), pair))
+    found_names: dict[str, str] = {}
+    for number, name in ordered:
+        found_names.setdefault(str(number), name)
+    return found_names
 
 
-def _tags(
-    reading: Reading, path: Path, content: dict[str, list[Any]], categories: dict[Hashable, str]
-) -> dict[Hashable, set[str]]:
-    """The category names per image id."""
-    images = {image["id"] for image in content["images"] if _file_name(image)}
-    tags: dict[Hashable, set[str]] = {}
+def _annotations(
+    reading: Reading, path: Path, content: dict[str, list[Any]], categories: dict[str, str]
+) -> dict[str, list[dict[str, Any]]]:
+    """The usable annotations per image id."""
+    images = {str(image["id"]) for image in content["images"] if _file_name(image)}
+    found: dict[str, list[dict[str, Any]]] = {}
     strays, unknown = 0, set()
     for annotation in content["annotations"]:
-        image = annotation.get("image_id") if isinstance(annotation, dict) else None
-        category = annotation.get("category_id") if isinstance(annotation, dict) else None
-        if not isinstance(image, Hashable) or image not in images:
+        image = str(annotation.get("image_id")) if isinstance(annotation, dict) else ""
+        category = str(annotation.get("category_id")) if isinstance(annotation, dict) else ""
+        if image not in images:
             strays += 1
-        elif not isinstance(category, Hashable) or category not in categories:
-            unknown.add(str(category))
+        elif category not in categories:
+            unknown.add(category)
         else:
-            tags.setdefault(image, set()).add(categories[category])
+            found.setdefault(image, []).append(annotation)
     if strays:
         reading.fault(
             "annotation", path, f"{strays} annotations of images that are not listed", _EXPORT
@@ -174,7 +342,7 @@ def _tags(
             f"annotations of unknown categories: {listed(sorted(unknown))}",
             _EXPORT,
         )
-    return tags
+    return found
 
 
 def _file_name(image: Any) -> str:
@@ -205,4 +373,7 @@ def _best_root(path: Path, folder: Path, names: list[str]) -> Listing:
 def _looks_like_coco(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(_PEEK)
-    return any(key in head for key in _KEYS)
+    found = sum(key in head for key in _KEYS)
+    whole = len(head) < _PEEK  # then all keys would be there
+    is_object = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"
+    return is_object and found >= (2 if whole else 1)

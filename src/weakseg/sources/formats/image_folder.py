@@ -8,6 +8,7 @@ from weakseg.data.decode import SUFFIXES
 from weakseg.sources.image_index import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
+    PARTS,
     SPLIT_FOLDER,
     scan,
     subfolders,
@@ -15,10 +16,9 @@ from weakseg.sources.image_index import (
 from weakseg.sources.reading import Entry, Reading, Request
 from weakseg.types import DataError
 
-_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
 _NOT_SEARCHED = frozenset(name.casefold() for name in (*MASK_FOLDERS, SPLIT_FOLDER, "Annotations"))
 _NEVER_CLASSES = _NOT_SEARCHED.union(
-    _PARTS,
+    PARTS,
     (name.casefold() for name in IMAGE_FOLDERS),
     ("img", "image", "imgs", "labels", "label", "img_dir", "ann_dir", "mask", "annotation", "gt"),
     ("imagestr", "imagests", "labelstr", "labelsts", "__macosx"),
@@ -39,7 +39,7 @@ def image_folder_parts(source: Path) -> dict[str, Path]:
     return {
         folder.name: folder
         for folder in subfolders(source)
-        if folder.name.casefold() in _PARTS and any(map(_has_image, _class_folders(folder)))
+        if folder.name.casefold() in PARTS and any(map(_has_image, _class_folders(folder)))
     }
 
 
