@@ -1,10 +1,18 @@
 # The targets that CI, pre-commit and people call. `python3 bootstrap.py test` comes first: it makes .venv.
 BIN := .venv/bin
 
-.PHONY: setup test lint format types imports check bench
+.PHONY: setup test readers lint format types imports check bench
 
 setup test:
 	python3 bootstrap.py test
+
+# Libraries that cap numpy or Pillow read our exports in an environment of their own.
+readers: .venv-readers
+	$(BIN)/pytest tests/apps/formats/test_capped_readers.py
+
+.venv-readers:
+	python3 -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check datumaro label-studio-sdk || (rm -r $@; exit 1)
 
 lint:
 	$(BIN)/ruff check .
