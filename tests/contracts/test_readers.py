@@ -135,6 +135,13 @@ def coco_json(root: Path) -> Path:
     return root / "export.json"
 
 
+def index_masks(root: Path) -> Path:
+    photos(root / "img_dir", TAGS)
+    masks(root / "ann_dir", TAGS)
+    (root / "classes.txt").write_text("cat\ndog\n")
+    return root
+
+
 def image_folder(root: Path) -> Path:
     photos(root, ONE_TAG)
     return root
@@ -150,6 +157,7 @@ SOURCES: dict[str, tuple[str, Callable[[Path], Path], dict]] = {
     "voc_masks": ("voc", voc_masks, TAGS),
     "coco_folder": ("coco", coco_folder, TAGS),
     "coco_json": ("coco", coco_json, TAGS),
+    "masks": ("masks", index_masks, TAGS),
     "imagefolder": ("imagefolder", image_folder, ONE_TAG),
 }
 
@@ -160,6 +168,10 @@ def made(request, tmp_path):
     root = tmp_path / "source"
     root.mkdir()
     return build(root), kind, tags, root
+
+
+def tells_by_masks(root: Path) -> bool:
+    return any((root / name).exists() for name in ("SegmentationClass", "ann_dir"))
 
 
 def names(catalog: Catalog) -> dict[str, tuple[str, ...]]:
@@ -276,7 +288,7 @@ def test_missing_images_are_left_out(made):
     gone.image.unlink()
     assert {s.id for s in open_catalog(source)} == set(tags) - {gone.id}
     report = check_catalog(source)
-    if source.name != "labels.csv" and (root / "SegmentationClass").exists():
+    if tells_by_masks(root):
         assert [note.kind for note in report.notes if note.kind == "mask_unused"]
         return
     [fault] = [fault for fault in report.faults if fault.kind == "image_missing"]
@@ -288,7 +300,7 @@ def test_missing_images_are_left_out(made):
 
 def test_class_names_and_order_come_from_classes_txt(made):
     source, _, tags, root = made
-    if (root / "SegmentationClass").exists():
+    if tells_by_masks(root):
         pytest.skip("masks are told by the order of classes.txt")
     (root / "classes.txt").write_bytes(b"\xef\xbb\xbfdog\r\ncat\r\n")
     catalog = open_catalog(source)

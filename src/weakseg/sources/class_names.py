@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,12 +12,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from weakseg.data.truth import IGNORED
 from weakseg.faults import Fault, FaultKind, unprintable
 from weakseg.sources.cells import lists_tags
 from weakseg.sources.reading import Entry
 from weakseg.sources.text import read_list
 
 CLASSES_FILE = "classes.txt"
+_LABEL_MAP = "labelmap.txt"
+
+CLASS_LISTS = (CLASSES_FILE, "class_names.txt", _LABEL_MAP)
+"""Files that list the classes of a source, in the order in which they are looked for."""
 
 MAX_CLASSES = 254
 """Mask indices are bytes: 0 is background, 255 ignored."""
@@ -43,18 +49,30 @@ _SIGNS = ",;|[]{}\"'`"
 
 @dataclass
 class Declared:
-    """The names a `classes.txt` fixes, in the order of their mask indices."""
+    """The names that a list of classes fixes, in the order of their mask indices.
+
+    Attributes:
+        path: The list.
+        names: Of classes 1..K.
+        colours: What each colour or index of the masks stands for ("": background, None: ignored),
+            in the list's order; empty if index k is the k-th name.
+        faults: Faults and notes.
+        fatal: Faults that leave nothing to read.
+    """
 
     path: Path
     names: tuple[str, ...] = ()
+    colours: dict[int | tuple[int, int, int], str | None] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     fatal: list[Fault] = field(default_factory=list)
 
 
 def read_classes(folder: Path) -> Declared | None:
-    """Reads `classes.txt`: one name a line, the first having mask index 1.
+    """Reads a list of classes: one name a line, the first having mask index 1.
 
-    A leading line `background` (index 0 of some lists) is passed over.
+    `classes.txt`; else `class_names.txt`, as labelme writes it; else `labelmap.txt`, as CVAT and
+    Datumaro write it: `name:red,green,blue:parts:actions`. Leading lines for what is ignored
+    (`__ignore__`) and for background, index 0, are passed over.
 
     Args:
         folder: The source's folder.
@@ -65,23 +83,28 @@ def read_classes(folder: Path) -> Declared | None:
     Raises:
         FileError: The file cannot be opened.
     """
-    path = folder / CLASSES_FILE
-    if not path.is_file():
+    path = next((folder / name for name in CLASS_LISTS if (folder / name).is_file()), None)
+    if path is None:
         return None
     lines, faults = read_list(path)
     declared = Declared(path, faults=faults)
-    if lines and fold(lines[0][1]).strip("_") == _BACKGROUND:
+    if path.name == _LABEL_MAP:
+        lines = _read_label_map(declared, lines)
+    elif lines and fold(lines[0][1]).strip("_") == "ignore":
         lines = lines[1:]
-        declared.faults.append(
-            Fault(
-                kind="tags_file",
-                file=str(path),
-                line=1,
-                found="names background, which is index 0 and no class (passed over)",
-                remedy="remove the line",
-                severity="note",
+    if lines and fold(lines[0][1]).strip("_") == _BACKGROUND:
+        if path.name == CLASSES_FILE:
+            declared.faults.append(
+                Fault(
+                    kind="tags_file",
+                    file=str(path),
+                    line=1,
+                    found="names background, which is index 0 and no class (passed over)",
+                    remedy="remove the line",
+                    severity="note",
+                )
             )
-        )
+        lines = lines[1:]
     seen: dict[str, str] = {}
     for line, name in lines:
         if fold(name) in seen:
@@ -118,6 +141,33 @@ def read_classes(folder: Path) -> Declared | None:
             )
         )
     return declared
+
+
+def _read_label_map(declared: Declared, lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The names of a `labelmap.txt` with their lines; its colours go to the list."""
+    names = []
+    for line, text in lines:
+        if text.startswith("#"):
+            continue
+        name, _, rest = text.partition(":")
+        numbers = re.fullmatch(r"(\d+)\s*,\s*(\d+)\s*,\s*(\d+)", rest.split(":")[0].strip())
+        if numbers is None or max(map(int, numbers.groups())) > 255:
+            declared.fatal.append(
+                Fault(
+                    kind="tags_file",
+                    file=str(declared.path),
+                    line=line,
+                    found=f"{text!r} has no colour",
+                    remedy="write 'name:red,green,blue::' with numbers 0 to 255",
+                )
+            )
+            continue
+        red, green, blue = map(int, numbers.groups())
+        meaning = {_BACKGROUND: "", "ignore": IGNORED, "ignored": IGNORED, "void": IGNORED}
+        declared.colours[red, green, blue] = meaning.get(fold(name).strip("_"), name.strip())
+        if meaning.get(fold(name).strip("_"), name) is not IGNORED:
+            names.append((line, name.strip()))
+    return sorted(names, key=lambda item: fold(item[1]).strip("_") != _BACKGROUND)
 
 
 def fold(name: str) -> str:

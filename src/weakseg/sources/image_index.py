@@ -17,7 +17,7 @@ from weakseg.sources.name_index import NameIndex, plain_name, without_suffix
 IMAGE_FOLDERS = ("JPEGImages", "images")
 """Folders that hold the images of a source, in the order in which they are looked for."""
 
-MASK_FOLDERS = ("SegmentationClass", "masks")
+MASK_FOLDERS = ("SegmentationClass", "SegmentationClassPNG", "masks")
 """Folders that hold truth, in the order in which they are looked for."""
 
 PARTS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "dev"))
@@ -27,7 +27,16 @@ SPLIT_FOLDER = "ImageSets"
 
 _NOT_IMAGES = frozenset(
     name.casefold()
-    for name in (*MASK_FOLDERS, SPLIT_FOLDER, "Annotations", "SegmentationObject", "__MACOSX")
+    for name in (
+        *MASK_FOLDERS,
+        SPLIT_FOLDER,
+        "Annotations",
+        "SegmentationObject",
+        "SegmentationObjectPNG",
+        "SegmentationClassVisualization",
+        "SegmentationObjectVisualization",
+        "__MACOSX",
+    )
 )
 _MAX_COMPARED = 200_000  # names compared for hints: some 2 seconds
 
@@ -210,30 +219,6 @@ def subfolders(folder: Path) -> list[Path]:
 def find_folder(folder: Path, name: str) -> Path | None:
     """The sub-folder of this name in any case, or None."""
     return next((c for c in subfolders(folder) if c.name.casefold() == name.casefold()), None)
-
-
-def find_masks(folder: Path) -> tuple[dict[str, Path], Listing | None]:
-    """Truth masks of a source per id of the image whose name they bear.
-
-    Args:
-        folder: The source's folder.
-
-    Returns:
-        The masks of the first of `MASK_FOLDERS` that bears a name, and the first such folder's
-        listing (None: there is none).
-    """
-    masks: dict[str, Path] = {}
-    first: Listing | None = None
-    for name in MASK_FOLDERS:
-        root = find_folder(folder, name)
-        if root is None:
-            continue
-        listing = scan(root, folder)
-        first = first or listing
-        for sample_id, paths in listing.images.items():
-            png = [path for path in paths if path.suffix.lower() == ".png"]
-            masks.setdefault(sample_id, (png or paths)[0])
-    return masks, first
 
 
 def _walk(folder: Path, passed: Collection[str] = ()) -> Iterator[os.DirEntry[str]]:

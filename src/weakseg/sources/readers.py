@@ -12,6 +12,7 @@ from weakseg.sources.formats.image_folder import (
     is_image_folder,
     read_image_folder,
 )
+from weakseg.sources.formats.index_masks import mask_pair, read_index_masks
 from weakseg.sources.formats.tags_file import read_tagged, tags_file
 from weakseg.sources.formats.voc import devkit_root, read_voc
 from weakseg.sources.reading import Reading, Request
@@ -35,6 +36,7 @@ READERS: dict[str, Reader] = {
     "tags": Reader(lambda path: tags_file(path) is not None, read_tagged),
     "voc": Reader(lambda path: devkit_root(path) is not None, read_voc),
     "coco": Reader(lambda path: bool(annotation_files(path)), read_coco, annotation_files),
+    "masks": Reader(lambda path: mask_pair(path) is not None, read_index_masks),
     "imagefolder": Reader(is_image_folder, read_image_folder, image_folder_parts),
 }
 """The formats by the name of `--kind`, in the order in which they are looked for."""

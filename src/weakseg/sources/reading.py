@@ -77,6 +77,7 @@ class Entry:
         usable: Whether it becomes a sample; what is not usable is among the faults.
         cell: Its tags as one text, where they were written so.
         truth: Its true mask, where the source tells more than tags.
+        mask: The same as a mask file whose index k is the k-th class.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Entry:
     usable: bool = True
     cell: str | None = None
     truth: Annotation | None = None
+    mask: Path | None = None
 
 
 @dataclass

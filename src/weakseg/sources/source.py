@@ -11,7 +11,8 @@ from weakseg.data.decode import SUFFIXES
 from weakseg.faults import Fault, listed, unprintable
 from weakseg.sources.class_names import CLASSES_FILE, MAX_CLASSES, Declared, no_class, read_classes
 from weakseg.sources.formats.voc import devkit_root
-from weakseg.sources.image_index import Listing, find_masks, subfolders
+from weakseg.sources.image_index import subfolders
+from weakseg.sources.mask_files import MaskFiles, find_masks, renamed_note
 from weakseg.sources.readers import READERS
 from weakseg.sources.reading import Entry, Reading, ReadingOptions, Request, TableOptions
 from weakseg.sources.splits import ids_of, split_files, take_split
@@ -36,8 +37,7 @@ class Source:
         classes: The class names in the order of their mask indices.
         declared: What `classes.txt` says, or None.
         wanted: Ids of the split, or None for all.
-        masks: Truth per image id.
-        mask_listing: The folder that truth is in, or None.
+        masks: Its mask files.
         faults: Faults of `classes.txt`, the split and the truth folder.
         ignore_alpha: Whether images are read without their fourth channel.
     """
@@ -49,8 +49,7 @@ class Source:
     classes: tuple[str, ...] = ()
     declared: Declared | None = None
     wanted: frozenset[str] | None = None
-    masks: dict[str, Path] = field(default_factory=dict)
-    mask_listing: Listing | None = None
+    masks: MaskFiles = field(default_factory=MaskFiles)
     faults: list[Fault] = field(default_factory=list)
     ignore_alpha: bool = False
 
@@ -83,8 +82,10 @@ class Source:
                 id=sample_id,
                 image=entry.image,
                 tags=frozenset(index[name] for name in entry.names),
-                mask=self.masks.get(sample_id),
-                annotation=None if sample_id in self.masks else entry.truth,
+                mask=self.masks.plain.get(sample_id) or entry.mask,
+                annotation=None
+                if sample_id in self.masks.plain or entry.mask
+                else self.masks.mapped.get(sample_id) or entry.truth,
                 ignore_alpha=self.ignore_alpha,
             )
             for sample_id, entry in self.usable().items()
@@ -216,9 +217,10 @@ def _read(path: Path, kind: str, split: str | None, table: TableOptions) -> Sour
     found.declared = read_classes(reading.folder)
     if found.declared:
         found.faults += found.declared.faults
-    found.masks, found.mask_listing = find_masks(reading.folder)
-    if found.mask_listing:
-        found.faults += found.mask_listing.faults
+    found.masks = find_masks(reading.folder, reading.listing.images, found.declared)
+    if found.masks.listing:
+        found.faults += found.masks.listing.faults
+    found.faults += renamed_note(found.masks)
     if split is not None and split in files:
         found.wanted, more = take_split(reading, files[split], lines)
         found.faults += more

@@ -23,12 +23,14 @@ def truth_faults(found: Source, catalog: Catalog, looked: Sequence[Looked]) -> I
     Yields:
         Masks of no image; truth without any class; indices that contradict the tags.
     """
-    if found.mask_listing is not None:
-        strangers = sorted(set(found.masks) - set(found.reading.listing.images))
+    if found.masks.listing is not None:
+        strangers = sorted(
+            {*found.masks.plain, *found.masks.mapped} - set(found.reading.listing.images)
+        )
         if strangers:
             yield Fault(
                 kind="mask_unused",
-                file=str(found.mask_listing.root),
+                file=str(found.masks.listing.root),
                 found=f"{len(strangers)} masks bear the name of no image: {listed(strangers)}",
                 remedy="name each mask like its image",
                 severity="note",
@@ -72,7 +74,10 @@ def truth_faults(found: Source, catalog: Catalog, looked: Sequence[Looked]) -> I
 
 def _place(found: Source, masks: Sequence[Looked]) -> Path:
     """Where the truth is."""
-    if found.mask_listing is not None:
-        return found.mask_listing.root
+    if found.masks.listing is not None:
+        return found.masks.listing.root
+    files = [item.sample.mask.parent for item in masks if item.sample.mask is not None]
+    if files:
+        return files[0]
     annotations = (item.sample.annotation for item in masks)
     return next((a.file for a in annotations if a is not None), found.path)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
-
-from weakseg.data.decode import mask_indices
-from weakseg.faults import FileError
 from weakseg.sources.class_names import CLASSES_FILE, VOC_CLASSES, read_classes
-from weakseg.sources.image_index import MASK_FOLDERS, Missing, find_folder, find_masks, scan
+from weakseg.sources.image_index import MASK_FOLDERS, Missing, find_folder, scan
+from weakseg.sources.mask_files import find_masks
+from weakseg.sources.mask_tags import read_tags_of_masks
 from weakseg.sources.reading import Entry, Reading, Request
-from weakseg.types import BACKGROUND, IGNORE, DataError
+from weakseg.types import DataError
 
 _IMAGES, _ANNOTATIONS = "JPEGImages", "Annotations"
 
@@ -132,37 +130,16 @@ def _from_masks(reading: Reading, only: frozenset[str] | None) -> None:
     declared = read_classes(reading.folder)
     classes = declared.names if declared else VOC_CLASSES
     reading.names, reading.declared, reading.shipped = classes, True, declared is None
-    reading.partial = only is not None
-    masks, _ = find_masks(reading.folder)
-    for sample_id, mask in sorted(masks.items()):
-        images = reading.listing.images.get(sample_id, [])
-        if not images or (only is not None and sample_id not in only):
-            continue
-        names: tuple[str, ...] = ()
-        usable = True
-        try:
-            present = [
-                index
-                for index in np.unique(mask_indices(mask)).tolist()
-                if index not in (BACKGROUND, IGNORE)
-            ]
-        except FileError:
-            usable, present = False, []  # reading the truth finds the same and says it
-        if usable and present and present[-1] > len(classes):
-            usable = False
-            reading.fault(
-                "mask_indices",
-                mask,
-                f"index {present[-1]} stands for none of the {len(classes)} classes",
-                f"name the classes in the order of their indices in {CLASSES_FILE}",
-                sample_id,
-            )
-        elif usable:
-            names = tuple(classes[index - 1] for index in present)
-        reading.entries += [
-            Entry(id=sample_id, image=image, names=names, file=mask, usable=usable)
-            for image in images
-        ]
+    masks = find_masks(reading.folder, reading.listing.images, declared)
+    if declared is None:
+        reading.fault(
+            "tags_file",
+            reading.folder,
+            "masks without a list of classes: their indices are taken for VOC's twenty classes, "
+            "as 1 for aeroplane",
+            f"name the classes in the order of their indices, one a line, in {CLASSES_FILE}",
+        )
+    read_tags_of_masks(reading, masks, classes, only)
 
 
 def _is_devkit(folder: Path) -> bool:
