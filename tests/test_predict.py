@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn import functional
 
 import weakseg
 from weakseg.models.backbones import BackboneSettings
@@ -194,7 +195,7 @@ def test_a_stream_goes_on_past_bad_files(colours, tmp_path):
     (tmp_path / "bad.png").write_bytes((tmp_path / "a.png").read_bytes()[:100])
     paths = [tmp_path / name for name in ("a.png", "bad.png", "none.png", "a.png")]
     labeler = Labeler(colours, "cpu")
-    found = {number: (mask, error) for number, mask, error in labeler.stream(paths)}
+    found = {number: (mask, error) for number, mask, error, _ in labeler.stream(paths)}
     assert sorted(found) == [0, 1, 2, 3]
     assert torch.equal(found[0][0], expected)
     assert torch.equal(found[3][0], expected)
@@ -202,6 +203,36 @@ def test_a_stream_goes_on_past_bad_files(colours, tmp_path):
     assert found[2][1].kind == "image_missing"
     with pytest.raises(DataError, match=r"none\.png: there is no such file"):
         labeler.label(paths[2:])
+
+
+def test_maps_are_asked_for(colours):
+    labeler = Labeler(colours, "cpu")
+    assert next(labeler.stream([picture()[0]])).maps is None
+    assert next(labeler.stream([picture()[0]], maps=True)).maps is not None
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "grid"),
+    [
+        ((48, 64), {}, (16, 16)),  # seen as 64×64
+        ((48, 64), {"scales": (1.0, 2.0), "mirror": True}, (16, 16)),
+        ((48, 64), {"long_side": None}, (12, 16)),
+        ((50, 201), {"long_side": None, "tile": 96, "overlap": 32}, (13, 51)),
+        ((201, 50), {"long_side": None, "tile": 96, "overlap": 32}, (51, 13)),
+    ],
+)
+def test_maps_are_probabilities_of_the_masks_classes(colours, size, options, grid):
+    pixels, _ = picture(*size)
+    labeler = Labeler(colours, "cpu", **{"long_side": 64, **options})
+    for tags in (None, ["dog"]):
+        (made,) = labeler.stream([pixels], [tags], maps=True)
+        maps = made.maps.float()
+        assert (made.maps.dtype, tuple(maps.shape)) == (torch.float16, (4, *grid))
+        torch.testing.assert_close(maps.sum(dim=0), torch.ones(grid), atol=2e-3, rtol=0)
+        if tags:
+            assert not maps[[1, 3]].any()
+        near = functional.interpolate(maps[None], size=size, mode="bilinear")[0].argmax(dim=0)
+        assert (near == made.mask).float().mean() > 0.75  # but for cells on the edges of patches
 
 
 def test_a_stream_can_be_left(colours):

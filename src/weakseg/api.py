@@ -419,6 +419,7 @@ def label(
     out: Path | str,
     *,
     tags: Path | str | None = None,
+    maps: bool = False,
     device: str = "auto",
     console: Console | None = None,
     **options: Unpack[LabelOptions],
@@ -433,6 +434,10 @@ def label(
         images: Files, folders and patterns as `photos/**/*.jpg`.
         out: The folder for the masks; an interrupted `label` there goes on.
         tags: A tags file with a row for every image, by which all other classes are ruled out.
+        maps: Keep class probabilities, too, in `<image>.npz` beside the mask: `probabilities`
+            float16 [K+1,h,w], background first, on the network's own grid (a quarter of the size
+            in which it saw the image, or coarser); `size`, height and width of the image; and
+            `classes`, the names of 1..K. Masks that have none yet are made anew.
         device: `auto`, `cpu`, `cuda` or `mps`.
         console: Where to show how far it is; nowhere if None.
         options: As for `weakseg.Labeler`.
@@ -451,7 +456,9 @@ def label(
     """
     from weakseg.apps.label import label_images
 
-    return label_images(model, images, out, tags=tags, device=device, console=console, **options)
+    return label_images(
+        model, images, out, tags=tags, maps=maps, device=device, console=console, **options
+    )
 
 
 @dataclass(frozen=True)

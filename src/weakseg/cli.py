@@ -156,6 +156,9 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915  a table of commands
     label.add_argument(
         "--full-size", action="store_true", help="look at images in their own size, by tiles"
     )
+    label.add_argument(
+        "--maps", action="store_true", help="keep class probabilities, too: <image>.npz"
+    )
     label.add_argument("--mirror", action="store_true", help="look at the mirror image, too")
     label.add_argument(
         "--ignore-alpha",
@@ -435,6 +438,7 @@ def _label(options: argparse.Namespace) -> int:
         options.images,
         options.out,
         tags=options.tags,
+        maps=options.maps,
         device=options.device,
         console=console,
         scales=options.scales,

@@ -14,7 +14,7 @@ from weakseg.data.image_inputs import GivenImage, listed_images
 from weakseg.data.prefetch import Size, read_in_batches
 from weakseg.faults import FileError, listed
 from weakseg.ops.cams import LEAST_SIDE, network_size
-from weakseg.ops.label_maps import best_labels
+from weakseg.ops.label_maps import best_labels, class_probabilities, quartered
 from weakseg.ops.tiles import GRID, spans, tiled_scores
 from weakseg.ops.tta import multi_scale_probabilities
 from weakseg.runs.run_dir import RunDir
@@ -61,11 +61,15 @@ class Labeled(NamedTuple):
         number: Its place among the images that were given.
         mask: uint8 [H,W] on the CPU: 0 background, k the k-th class; None if it cannot be read.
         error: Why it cannot be read, or None.
+        maps: If they were asked for, float16 [K+1,h,w] on the CPU: the probabilities of background
+            and of each class, on the decoder's own grid or a quarter of the size in which the
+            network saw the image, whichever is coarser.
     """
 
     number: int
     mask: Tensor | None
     error: FileError | None = None
+    maps: Tensor | None = None
 
 
 class Labeler:
@@ -172,14 +176,18 @@ class Labeler:
         """
         images = list(listed_images(images))
         masks: list[Tensor | None] = [None] * len(images)
-        for number, mask, error in self.stream(images, tags):
+        for number, mask, error, _ in self.stream(images, tags):
             if error is not None:
                 raise error
             masks[number] = mask
         return [mask for mask in masks if mask is not None]
 
     def stream(
-        self, images: Iterable[GivenImage], tags: Iterable[Tags] | None = None
+        self,
+        images: Iterable[GivenImage],
+        tags: Iterable[Tags] | None = None,
+        *,
+        maps: bool = False,
     ) -> Iterator[Labeled]:
         """The masks of any number of images, one after the other as they are ready.
 
@@ -189,6 +197,7 @@ class Labeler:
         Args:
             images: As for `label`; taken a few hundred at a time.
             tags: As for `label`.
+            maps: Whether to give class probabilities, too.
 
         Yields:
             Each image's mask, or why it cannot be read.
@@ -212,7 +221,7 @@ class Labeler:
                     yield Labeled(number, None, pixels)
                 else:
                     read.append((number, full, pixels, allowed.pop(number, None)))
-            yield from self._labeled(read)
+            yield from self._labeled(read, maps)
 
     @torch.inference_mode()
     def scores(self, images: Tensor) -> Tensor:
@@ -293,20 +302,34 @@ class Labeler:
         return min(self.batch_size, most // pixels, _MAX_SCORES // scores)
 
     def _labeled(
-        self, batch: list[tuple[int, Size, Tensor, tuple[int, ...] | None]]
+        self, batch: list[tuple[int, Size, Tensor, tuple[int, ...] | None]], maps: bool
     ) -> Iterator[Labeled]:
         if not batch:
             return
-        if self.long_side is None and max(batch[0][2].shape[1:]) >= self.tile + GRID:
+        seen = (batch[0][2].shape[1], batch[0][2].shape[2])
+        if self.long_side is None and max(seen) >= self.tile + GRID:
             for number, full, pixels, allowed in batch:
-                yield Labeled(number, self._tiled(pixels, full, allowed))
+                kept: list[Tensor] | None = [] if maps else None
+                mask = self._tiled(pixels, full, allowed, kept)
+                yield Labeled(number, mask, maps=_joined(kept, wide=seen[1] > seen[0]))
             return
         scores = self._coarse(torch.stack([pixels for _, _, pixels, _ in batch]))
         for (number, full, _, allowed), one in zip(batch, scores, strict=True):
-            yield Labeled(number, best_labels(one, full, allowed).cpu())
+            mask = best_labels(one, full, allowed).cpu()
+            yield Labeled(number, mask, maps=self._maps(one, seen, allowed) if maps else None)
 
-    def _tiled(self, image: Tensor, full: Size, allowed: tuple[int, ...] | None) -> Tensor:
-        """The mask of an image by tiles, in bands across its shorter side."""
+    def _maps(self, scores: Tensor, seen: Size, allowed: tuple[int, ...] | None) -> Tensor:
+        found = class_probabilities(scores, logits=self._one_view, allowed=allowed)
+        return quartered(found, seen).half().cpu()
+
+    def _tiled(
+        self,
+        image: Tensor,
+        full: Size,
+        allowed: tuple[int, ...] | None,
+        maps: list[Tensor] | None,
+    ) -> Tensor:
+        """The mask of an image by tiles, in bands across its shorter side; adds maps of each."""
         wide = image.shape[2] > image.shape[1]
         image = image.mT if wide else image
 
@@ -318,6 +341,8 @@ class Labeler:
         for top, scores in tiled_scores(score, image, self.tile, self.overlap):
             size = (scores.shape[1], scores.shape[2])
             labels[top : top + size[0]] = best_labels(scores, size, allowed).cpu()
+            if maps is not None:
+                maps.append(self._maps(scores, size, allowed))
             del scores
         labels = labels.mT.contiguous() if wide else labels
         if tuple(labels.shape) != full:  # an image less than `LEAST_SIDE` pixels wide
@@ -325,6 +350,14 @@ class Labeler:
                 0, 0
             ]
         return labels
+
+
+def _joined(bands: list[Tensor] | None, *, wide: bool) -> Tensor | None:
+    """Maps of an image from those of its bands."""
+    if bands is None:
+        return None
+    maps = torch.cat(bands, dim=1)
+    return maps.mT.contiguous() if wide else maps
 
 
 def model_folder(path: Path | str) -> Path:

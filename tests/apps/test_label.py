@@ -51,9 +51,9 @@ def computed(monkeypatch):
     paths = []
     stream = Labeler.stream
 
-    def noted(self, images, tags=None):
+    def noted(self, images, tags=None, **options):
         paths.extend(path.name for path in images)
-        return stream(self, images, tags)
+        return stream(self, images, tags, **options)
 
     monkeypatch.setattr(Labeler, "stream", noted)
     return paths
@@ -149,6 +149,36 @@ def test_masks_below_the_images_are_not_labelled(model, photos):
     assert summary.made == 0
 
 
+def test_maps_are_kept_beside_the_masks(model, photos, tmp_path, computed):
+    out = tmp_path / "out"
+    label(model, photos, out)
+    before = {path.name: path.read_bytes() for path in out.rglob("*.png")}
+    del computed[:]
+    assert label(model, photos, out, maps=True).made == 3  # masks without maps are made anew
+    assert {path.name: path.read_bytes() for path in out.rglob("*.png")} == before
+    for name in ("a", "b", "sub/c"):
+        kept = np.load(out / f"{name}.npz")
+        assert tuple(kept["classes"]) == CLASSES
+        assert kept["size"].tolist() == [60, 80]
+        assert kept["probabilities"].dtype == np.float16
+        assert kept["probabilities"].shape == (3, 16, 16)  # a quarter of 64×64
+        large = [
+            np.asarray(Image.fromarray(one).resize((80, 60), Image.Resampling.BILINEAR))
+            for one in np.log(np.maximum(kept["probabilities"].astype(np.float32), 1e-7))
+        ]
+        assert (np.argmax(large, axis=0) == read_mask(out / f"{name}.png").numpy()).mean() > 0.9
+    del computed[:]
+    assert label(model, photos, out, maps=True).kept == 3
+    (out / "sub" / "c.npz").unlink()
+    assert label(model, photos, out, maps=True).made == 1
+    assert computed == ["c.png"]
+    # Maps of an earlier mask do not stay beside a new one.
+    os.utime(photos / "b.jpg", (1, 1))
+    assert label(model, photos, out).made == 1
+    assert sorted(path.name for path in out.rglob("*.npz")) == ["a.npz", "c.npz"]
+    assert label(model, photos, out, maps=True).made == 1
+
+
 def test_tags_rule_out_classes(model, photos, tmp_path):
     tags = tmp_path / "tags.csv"
     tags.write_text("image,tags\na.png,cat\nb,\nsub/c.png,Löwe cat\n", encoding="utf-8")
@@ -189,9 +219,10 @@ def test_the_command(weak, model, photos, tmp_path):
     assert re.search(r"0 masks in \d+ s, 3 there already: ", text)
     code, text, _ = weak(
         *("label", model, photos / "*.png", photos / "sub", "--out", tmp_path / "other"),
-        *("--full-size", "--mirror", "--scales", "0.75,1.5"),
+        *("--full-size", "--mirror", "--scales", "0.75,1.5", "--maps"),
     )
     assert code == 0
+    assert sorted(path.name for path in (tmp_path / "other").glob("*.npz")) == ["a.npz", "c.npz"]
     settings = json.loads((tmp_path / "other" / "label.json").read_text())
     assert settings["long_side"] is None
     assert settings["scales"] == [0.75, 1.5]

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 
 from weakseg.ops import label_maps as labels
-from weakseg.ops.label_maps import best_labels, class_labels
+from weakseg.ops.label_maps import best_labels, class_labels, class_probabilities, quartered
 
 
 @pytest.mark.parametrize("size", [(37, 61), (9, 14), (5, 8), (200, 3)])
@@ -58,3 +58,21 @@ def test_labels_of_an_images_classes_become_mask_indices():
     local = torch.tensor([[0, 1, 2, 255]], dtype=torch.uint8)
     assert class_labels(local, torch.tensor([4, 253])).tolist() == [[0, 5, 254, 255]]
     assert class_labels(local[:, :1], torch.zeros(0, dtype=torch.long)).tolist() == [[0]]
+
+
+def test_probabilities_of_allowed_labels():
+    logits = torch.tensor([[[0.0, 1]], [[1.0, 0]], [[9.0, 9]]])
+    found = class_probabilities(logits, logits=True, allowed=[0, 1])
+    torch.testing.assert_close(found[:2], logits[:2].softmax(dim=0))
+    assert not found[2].any()
+    torch.testing.assert_close(class_probabilities(found, logits=False), found)
+    only = class_probabilities(found, logits=False, allowed=[1])
+    torch.testing.assert_close(only[1], torch.ones(1, 2))
+
+
+def test_quartered_maps_are_means():
+    maps = torch.arange(32.0).view(1, 4, 8)
+    assert quartered(maps, (4, 8)).tolist() == [[[13.5, 17.5]]]
+    assert quartered(maps, (16, 32)) is maps
+    assert quartered(maps, (32, 64)) is maps
+    assert quartered(torch.ones(2, 5, 9), (5, 9)).tolist() == torch.ones(2, 2, 3).tolist()

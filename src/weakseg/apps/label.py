@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import time
 from collections import deque
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, Unpack
 
+import numpy as np
 from rich.console import Console
 from torch import Tensor
 
@@ -60,13 +62,14 @@ def label_images(
     out: Path | str,
     *,
     tags: Path | str | None = None,
+    maps: bool = False,
     device: str = "auto",
     console: Console | None = None,
     **options: Unpack[LabelOptions],
 ) -> LabelSummary:
     """Writes a mask for every image; see `weakseg.api.label`."""
     begun = time.monotonic()
-    folder = _Folder(Path(out))
+    folder = _Folder(Path(out), maps)
     folder.check()
     found = find_images(images, outside=folder.path)
     source = model_folder(model)
@@ -83,10 +86,12 @@ def label_images(
         track(quiet, "label", len(found), done=len(found) - len(pairs)) as advance,
         folder.writing(labeler.class_names) as write,
     ):
-        masks = labeler.stream([image.path for image, _ in pairs], [names for _, names in pairs])
-        for number, mask, error in masks:
+        masks = labeler.stream(
+            [image.path for image, _ in pairs], [names for _, names in pairs], maps=maps
+        )
+        for number, mask, error, probabilities in masks:
             if mask is not None:
-                write(*pairs[number], mask)
+                write(*pairs[number], mask, probabilities)
             elif error is not None:
                 bad.append((number, error.fault(pairs[number][0].name)))
             advance()
@@ -145,9 +150,10 @@ def _tags_of(
 class _Folder:
     """Where masks go: what made them is in `label.json`, what they are of in `images.jsonl`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.mark = path, path / "label.json"
+    def __init__(self, path: Path, maps: bool) -> None:
+        self.path, self.mark, self.maps = path, path / "label.json", maps
         self.records: dict[str, dict[str, Any]] = {}
+        self.classes: Sequence[str] = ()
 
     def check(self) -> None:
         """Raises what `open` would of a folder that holds other things, and makes nothing."""
@@ -192,7 +198,7 @@ class _Folder:
                 continue
 
     def has(self, image: NamedImage, tags: Sequence[str] | None) -> bool:
-        """Whether the mask of this very image is there.
+        """Whether the mask of this very image is there, and its maps if they are wanted.
 
         Raises:
             DataError: It is there, but of another image that still exists.
@@ -200,6 +206,8 @@ class _Folder:
         mask = f"{image.name}.png"
         record = self.records.get(mask)
         if record is None or not (self.path / mask).is_file():
+            return False
+        if self.maps and not (self.path / f"{image.name}.npz").is_file():
             return False
         if record["image"] != str(image.path.absolute()) and Path(record["image"]).exists():
             raise DataError(
@@ -214,6 +222,7 @@ class _Folder:
     @contextmanager
     def writing(self, classes: Sequence[str]) -> Iterator[_Write]:
         """A function that writes a mask while others are computed."""
+        self.classes = classes
         lines = "".join(_line(record) for record in self.records.values())
         write_atomic(self.path / "images.jsonl", lines.encode())
         waiting: deque[Future[None]] = deque()
@@ -222,8 +231,10 @@ class _Folder:
             ThreadPoolExecutor(1, "weakseg-write") as pool,
         ):
 
-            def write(image: NamedImage, tags: Sequence[str] | None, mask: Tensor) -> None:
-                waiting.append(pool.submit(self._write, log, image, tags, mask, classes))
+            def write(
+                image: NamedImage, tags: Sequence[str] | None, mask: Tensor, maps: Tensor | None
+            ) -> None:
+                waiting.append(pool.submit(self._write, log, image, tags, mask, maps))
                 if len(waiting) > _WRITTEN_BEHIND:
                     waiting.popleft().result()
 
@@ -237,9 +248,14 @@ class _Folder:
         image: NamedImage,
         tags: Sequence[str] | None,
         mask: Tensor,
-        classes: Sequence[str],
+        maps: Tensor | None,
     ) -> None:
-        write_mask(self.path / f"{image.name}.png", mask, classes)
+        kept = self.path / f"{image.name}.npz"
+        if maps is None:
+            kept.unlink(missing_ok=True)  # those of an earlier mask
+        else:
+            write_atomic(kept, _maps_file(maps, mask, self.classes))
+        write_mask(self.path / f"{image.name}.png", mask, self.classes)
         log.write(_line(_record(image, tags)))
         log.flush()
 
@@ -247,7 +263,25 @@ class _Folder:
 class _Write(Protocol):
     """What `_Folder.writing` hands out."""
 
-    def __call__(self, image: NamedImage, tags: Sequence[str] | None, mask: Tensor) -> None: ...
+    def __call__(
+        self,
+        image: NamedImage,
+        tags: Sequence[str] | None,
+        mask: Tensor,
+        maps: Tensor | None,
+    ) -> None: ...
+
+
+def _maps_file(maps: Tensor, mask: Tensor, classes: Sequence[str]) -> bytes:
+    """An npz of class probabilities, and of what they are."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        probabilities=maps.numpy(),
+        size=np.array(mask.shape, np.int64),
+        classes=np.array(classes, np.str_),
+    )
+    return buffer.getvalue()
 
 
 def _record(image: NamedImage, tags: Sequence[str] | None) -> dict[str, Any]:

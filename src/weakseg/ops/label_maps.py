@@ -60,6 +60,40 @@ def best_labels(
     return labels
 
 
+@torch.no_grad()
+def class_probabilities(
+    scores: Tensor, *, logits: bool, allowed: Sequence[int] | None = None
+) -> Tensor:
+    """Probabilities of labels from a network's scores.
+
+    Args:
+        scores: [C,h,w]: logits, or probabilities already.
+        logits: Which of them.
+        allowed: The labels that may be; all others get 0. None: all.
+
+    Returns:
+        float32 [C,h,w], 1 in all at every position.
+    """
+    scores = scores.float()
+    ruled_out = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+    ruled_out[slice(None) if allowed is None else list(allowed)] = False
+    if logits:
+        return scores.masked_fill(ruled_out[:, None, None], -torch.inf).softmax(dim=0)
+    kept = scores.masked_fill(ruled_out[:, None, None], 0)
+    return kept / kept.sum(dim=0).clamp(min=1e-12)
+
+
+def quartered(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps [C,h,w] of an image of this size (pixels) as means on a grid of a quarter of it.
+
+    Those on that grid, or on a coarser one, stay as they are.
+    """
+    grid = -(-size[0] // 4), -(-size[1] // 4)
+    if maps.shape[1] <= grid[0] and maps.shape[2] <= grid[1]:
+        return maps
+    return functional.interpolate(maps[None], size=grid, mode="area")[0]
+
+
 def class_labels(local: Tensor, classes: Tensor) -> Tensor:
     """Labels of an image's own classes as mask indices.
 
