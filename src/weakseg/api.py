@@ -60,7 +60,7 @@ def check(
 
     Args:
         source: A folder, a tags file or a COCO JSON.
-        kind: `tags`, `voc`, `coco` or `imagefolder`; None: found by looking.
+        kind: One of `weakseg.sources.readers.READERS`; None: found by looking.
         split: The split to check; None: everything.
         console: Where to show how far it is; nowhere if None.
         reading: `image_column`, `tags_column`, `separator` of a table of tags; `ignore_alpha`.

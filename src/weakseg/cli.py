@@ -183,7 +183,9 @@ def _add_source(sub: _Parser, *, required: bool = True) -> None:
         "source", type=Path, metavar="SOURCE", nargs=None if required else "?", help="the data"
     )
     sub.add_argument(
-        "--kind", metavar="KIND", help="tags, voc, coco or imagefolder; found by looking"
+        "--kind",
+        metavar="KIND",
+        help="tags, voc, coco, yolo, labelme … or imagefolder; found by looking",
     )
     sub.add_argument("--split", metavar="NAME", help="use only this split, as train")
     table = sub.add_argument_group("where looking does not tell how the source is to be read")

@@ -36,7 +36,7 @@ class CheckReport(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(description="The source's path as it was given.")
-    kind: str = Field(description="How it was read: `tags`, `voc`, `coco` or `imagefolder`.")
+    kind: str = Field(description="How it was read: one of `READERS`.")
     split: str | None = Field(description="The split that was checked; None: everything.")
     faults: tuple[Fault, ...] = Field(
         description="What is ambiguous or harmful, by file and line; a run refuses these."

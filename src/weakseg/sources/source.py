@@ -21,6 +21,9 @@ from weakseg.types import Catalog, DataError, Sample
 
 _log = logging.getLogger(__name__)
 
+_WITHOUT_WORDS = ("masks", "imagefolder")
+"""Kinds told by folders alone: nearly every folder of annotated images is one of these, too."""
+
 _MAY_ANNOTATE = frozenset((".json", ".xml", ".txt", ".csv", ".tsv", ".jsonl", ".yaml", ".yml"))
 _LOOKED_AT = 10_000  # files of a folder
 
@@ -104,10 +107,12 @@ def open_catalog(
     """Opens a source of images and tags.
 
     Kinds, looked for in this order: `tags` (a file `labels.csv`, `.tsv` or `.jsonl`; images beside
-    it, in `images/` or in `JPEGImages/`), `voc` (a devkit), `coco` (instances JSON), `imagefolder`
-    (`<class>/<image>`). Whatever the kind, `ImageSets/Segmentation/*.txt` are splits, files of
-    `SegmentationClass/` or `masks/` that bear an image's name are its truth, and `classes.txt`
-    fixes the class names and their order; otherwise names are sorted.
+    it, in `images/` or in `JPEGImages/`), `voc` (a devkit), `coco` (instances JSON), annotations of
+    `label-studio`, `cvat`, `via`, `labelme`, `pascal-xml` (LabelImg) and `yolo`, `masks` (images
+    and index masks), `imagefolder` (`<class>/<image>`). Whatever the kind,
+    `ImageSets/Segmentation/*.txt` are splits, files of `SegmentationClass/` or `masks/` that bear
+    an image's name are its truth, and `classes.txt` fixes the class names and their order;
+    otherwise names are sorted.
 
     No image is decoded (but a devkit without XML annotations has its tags read from its masks).
     Rows that cannot be used (no such image, a path that leaves the folder, a tag that `classes.txt`
@@ -184,10 +189,13 @@ def read_source(
         table = TableOptions(
             reading.get("image_column"), reading.get("tags_column"), reading.get("separator")
         )
-        found = _read(path, kind or _find_kind(path), split, table)
+        kinds = [kind] if kind else _find_kinds(path)
+        found = _read(path, kinds[0], split, table)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{source}: cannot be read ({reason}); check its permissions") from error
+    if len(kinds) > 1:
+        found.faults.append(_several_kinds(path, kinds))
     found.ignore_alpha = reading.get("ignore_alpha", False)
     return found
 
@@ -247,14 +255,24 @@ def _read(path: Path, kind: str, split: str | None, table: TableOptions) -> Sour
     return found
 
 
-def _find_kind(path: Path) -> str:
-    found = next((name for name, reader in READERS.items() if reader.fits(path)), None)
-    if found is not None:
+def _find_kinds(path: Path) -> list[str]:
+    """The kinds that a source may be, the first being the one that is read."""
+    found: list[str] = []
+    for name, reader in READERS.items():
+        if found and (path.is_file() or name in _WITHOUT_WORDS):
+            break
+        try:
+            if reader.fits(path):
+                found.append(name)
+        except DataError:
+            if not found:
+                raise
+    if found:
         return found
     if path.is_file():
         raise DataError(
-            f"{path}: is neither a tags file (.csv, .tsv, .jsonl) nor a COCO JSON; "
-            "name a folder of images"
+            f"{path}: is neither a tags file (.csv, .tsv, .jsonl) nor another tool's annotations "
+            "(COCO, Label Studio, CVAT, VIA, labelme, YOLO's data.yaml); name a folder of images"
         )
     images, strangers = _look_around(path)
     unread = ""
@@ -270,6 +288,16 @@ def _find_kind(path: Path) -> str:
         )
     raise DataError(
         f"{path}: no images found{unread}; known kinds of sources: {', '.join(READERS)}"
+    )
+
+
+def _several_kinds(path: Path, kinds: list[str]) -> Fault:
+    return Fault(
+        kind="annotation",
+        file=str(path),
+        found=f"read as {kinds[0]}; there are also annotations of {', '.join(kinds[1:])}",
+        remedy=f"give --kind {kinds[1]} if those are meant",
+        severity="note",
     )
 
 
