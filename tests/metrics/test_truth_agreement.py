@@ -61,3 +61,9 @@ def test_only_0_and_255_is_no_class():
     found.update("b", {0}, {2})
     assert found.two_values
     assert "only 0 and 255" in found.findings()[0]
+
+
+def test_two_masks_are_enough_where_another_order_explains_all():
+    tags = [{1}, {1, 2}, {2}, set()]
+    assert agreement([{2}, {1, 2}, {1}, set()], tags).contradicts
+    assert not agreement([{2}, {1, 2}, {2}, set()], tags).contradicts

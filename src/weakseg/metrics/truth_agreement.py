@@ -45,6 +45,7 @@ class TruthAgreement:
     lacking: list[str] = field(default_factory=list)
     differing: int = 0
     _values: set[int] = field(default_factory=set, repr=False)
+    _kinds: set[tuple[frozenset[int], frozenset[int]]] = field(default_factory=set, repr=False)
     _shown: dict[int, int] = field(default_factory=dict, repr=False)
     _tagged: dict[int, int] = field(default_factory=dict, repr=False)
     _together: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
@@ -65,15 +66,30 @@ class TruthAgreement:
         if expected - objects:
             self.lacking.append(image)
         self.differing += objects != expected
+        self._kinds.add((frozenset(objects), frozenset(expected)))
         _count(self._shown, objects)
         _count(self._tagged, expected)
         _count(self._together, {(index, k) for index in objects for k in expected})
 
     @property
     def contradicts(self) -> bool:
-        """Whether most masks, at least three, differ from the tags, and some show more."""
+        """Whether the masks' indices are others than the tags'.
+
+        Most masks, at least three, differ and some show more than is tagged; or two differ and
+        another order of the classes makes all masks agree.
+        """
+        if not self.untagged:
+            return False
         most = self.differing >= _LEAST and 2 * self.differing > self.images
-        return bool(self.untagged) and most
+        return most or (self.differing > 1 and self._explained())
+
+    def _explained(self) -> bool:
+        """Whether masks and tags agree in all images once moved indices are put right."""
+        moved = self.moved()
+        return bool(moved) and all(
+            {moved.get(index, index) for index in objects} == tagged
+            for objects, tagged in self._kinds
+        )
 
     @property
     def two_values(self) -> bool:
