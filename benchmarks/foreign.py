@@ -91,7 +91,7 @@ def judge(layout: Layout, folder: Path) -> Outcome:
     classes = layout.classes or tuple(sorted({tag for tags in wanted.values() for tag in tags}))
     tags = found == wanted and sorted(catalog.classes) == sorted(classes)
     truth = None
-    if layout.truth:
+    if layout.truth and tags:
         truth = all(
             np.array_equal(true_mask(s, catalog.classes), _expected(layout, s.id, catalog.classes))
             for s in catalog

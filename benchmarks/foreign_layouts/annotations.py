@@ -345,14 +345,17 @@ def label_studio_json(*, choices: bool = False) -> Callable:
 
 def label_studio_min(folder: Path) -> None:
     photos(folder / "images")
-    write_json(
-        folder / "project-1-min.json",
-        [
-            {"id": k, "image": f"/data/upload/1/0a1b2c3d-{name}.jpg", "annotation_id": k,
-             **({"choice": tags[0] if len(tags) == 1 else {"choices": list(tags)}} if tags else {})}
-            for k, (name, tags) in enumerate(TAGS.items(), start=1)
-        ],
-    )  # fmt: skip
+    rows = []
+    for number, (name, tags) in enumerate(TAGS.items(), start=1):
+        row = {
+            "image": f"/data/upload/1/0a1b2c3d-{name}.jpg", "id": number, "annotator": 1,
+            "annotation_id": number, "created_at": "2024-01-01T10:00:00Z",
+            "updated_at": "2024-01-01T10:00:00Z", "lead_time": 3.2,
+        }  # fmt: skip
+        if tags:
+            row["choice"] = tags[0] if len(tags) == 1 else {"choices": list(tags)}
+        rows.append(row)
+    write_json(folder / "project-1-min.json", rows)
 
 
 def label_studio_csv(folder: Path) -> None:
@@ -446,7 +449,6 @@ FOUR = {"cat/a": ("cat",), "cat/b": ("cat",), "dog/c": ("dog",), "dog/d": ("dog"
 FOUR_PARTED = {"train/cat/a": ("cat",), "test/cat/b": ("cat",), "train/dog/c": ("dog",),
                "test/dog/d": ("dog",)}  # fmt: skip
 MANY = tuple((k, f"thing {k}") for k in range(3, 81))
-IN_PARTS = {f"images/{key}": tags for key, tags in PARTED.items()}
 AS_PARTS = {f"{key.split('/')[0]}/images/{key.split('/')[1]}": tags for key, tags in PARTED.items()}
 
 LAYOUTS = (
@@ -484,12 +486,12 @@ LAYOUTS = (
     Layout("images/ and masks/", images_and_masks, truth=True),
     Layout("masks of 0 and 255", binary_masks, None, refused="those of the first 1"),
     Layout("nnU-Net", nnunet, truth=True),
-    Layout("YOLO boxes, images/train", yolo(inner="part"), IN_PARTS),
+    Layout("YOLO boxes, images/train", yolo(inner="part"), PARTED),
     Layout("YOLO boxes, train/images (Roboflow)", yolo(inner="images"), AS_PARTS),
-    Layout("YOLO polygons", yolo(inner="part", polygons=True), IN_PARTS, truth=True),
-    Layout("YOLO, names as mapping", yolo(inner="part", names="names:\n  0: cat\n  1: dog\n"), IN_PARTS),
+    Layout("YOLO polygons", yolo(inner="part", polygons=True), PARTED, truth=True),
+    Layout("YOLO, names as mapping", yolo(inner="part", names="names:\n  0: cat\n  1: dog\n"), PARTED),
     Layout("YOLO, one split", yolo(inner="part"),
-           {k: t for k, t in IN_PARTS.items() if "train" in k}, options={"split": "train"}),
+           {k: t for k, t in PARTED.items() if "train" in k}, options={"split": "train"}),
     Layout("YOLO without data.yaml", yolo_flat),
     Layout("labelme beside the images", labelme(), truth=True),
     Layout("labelme, imageData inside", labelme(embedded=True), truth=True),

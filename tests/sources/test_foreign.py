@@ -12,15 +12,9 @@ foreign = importlib.util.module_from_spec(_SPEC)
 sys.modules["foreign"] = foreign
 _SPEC.loader.exec_module(foreign)
 
-NOT_YET = frozenset(
-    ("YOLO", "labelme", "LabelImg", "Roboflow VOC", "Label Studio", "CVAT for", "VGG")
-)
-
 
 @pytest.mark.parametrize("layout", foreign.LAYOUTS, ids=lambda layout: layout.name)
-def test_layout(layout, tmp_path, request):
-    if layout.name.startswith(tuple(NOT_YET)) and "2voc" not in layout.name:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="no reader yet"))
+def test_layout(layout, tmp_path):
     outcome = foreign.judge(layout, tmp_path)
     assert outcome.well, outcome.verdict
     assert outcome.tags is not False
