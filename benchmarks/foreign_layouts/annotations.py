@@ -347,13 +347,12 @@ def label_studio_min(folder: Path) -> None:
     photos(folder / "images")
     rows = []
     for number, (name, tags) in enumerate(TAGS.items(), start=1):
+        choice = {"choices": list(tags)} if len(tags) > 1 else (tags or ("",))[0]
         row = {
-            "image": f"/data/upload/1/0a1b2c3d-{name}.jpg", "id": number, "annotator": 1,
-            "annotation_id": number, "created_at": "2024-01-01T10:00:00Z",
+            "image": f"/data/upload/1/0a1b2c3d-{name}.jpg", "id": number, "choice": choice,
+            "annotator": 1, "annotation_id": number, "created_at": "2024-01-01T10:00:00Z",
             "updated_at": "2024-01-01T10:00:00Z", "lead_time": 3.2,
         }  # fmt: skip
-        if tags:
-            row["choice"] = tags[0] if len(tags) == 1 else {"choices": list(tags)}
         rows.append(row)
     write_json(folder / "project-1-min.json", rows)
 
