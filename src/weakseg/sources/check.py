@@ -218,7 +218,7 @@ def _unused(found: Source, catalog: Catalog) -> Iterator[Fault]:
         everywhere.update(found.classes)  # others may bear them
     nobody = [name for name in found.classes if name not in everywhere]
     if nobody and found.reading.shipped and not found.declared:
-        yield _class_unused(place, f"no image has {listed(nobody)} of VOC's classes", True)
+        yield _class_unused(place, f"no image has {listed(nobody)} of the data set's classes", True)
     else:
         for name in nobody:
             yield _class_unused(place, f"no image has the class {name!r}", False)

@@ -11,7 +11,8 @@ from typing import Any
 from weakseg.data.truth import IGNORED, Region, RegionMask
 from weakseg.faults import listed
 from weakseg.sources.annotation_files import Tally
-from weakseg.sources.class_names import fold
+from weakseg.sources.class_names import CLASSES_FILE, fold
+from weakseg.sources.image_index import MASK_FOLDERS, find_folder
 from weakseg.sources.reading import Entry, Reading
 
 IGNORE_NAME = "__ignore__"
@@ -112,6 +113,8 @@ def add_entries(reading: Reading, marked: Iterable[Marked], tally: Tally) -> Non
 def declare(reading: Reading, names: Iterable[str], place: Path, tally: Tally) -> None:
     """Makes a tool's list of classes the reading's, without those that no image shows.
 
+    All stay where there are masks beside the annotations: their indices count by the list.
+
     Args:
         reading: Its entries are there.
         names: The list, in its order.
@@ -119,6 +122,10 @@ def declare(reading: Reading, names: Iterable[str], place: Path, tally: Tally) -
         tally: Where a note goes.
     """
     known = list(dict.fromkeys(name for name in names if not is_background(name)))
+    reading.declared = bool(known)
+    if any(find_folder(reading.folder, name) for name in MASK_FOLDERS):
+        reading.names, reading.shipped = tuple(known), True
+        return
     borne = {name for entry in reading.entries for name in entry.names}
     used = [name for name in known if name in borne]
     if used and len(used) < len(known):
@@ -128,11 +135,12 @@ def declare(reading: Reading, names: Iterable[str], place: Path, tally: Tally) -
             place,
             f"{len(unused)} of {len(known)} classes are in no image and are left out: "
             f"{listed(unused)}",
-            "nothing has to be done; name all classes in classes.txt to keep them",
+            "nothing has to be done"
+            if place == reading.folder / CLASSES_FILE
+            else f"nothing has to be done; name all classes in {CLASSES_FILE} to keep them",
             severity="note",
         )
     reading.names = tuple(used or known)
-    reading.declared = bool(known)
 
 
 @dataclass

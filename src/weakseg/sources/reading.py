@@ -104,6 +104,7 @@ class Reading:
         partial: There may be images that were not read, because a split was asked for.
         wanted: Ids of the part that was asked for, or None for all.
         shipped: `names` are a data set's fixed list: that some are unused is no fault.
+        list_read: The reader took the class numbers from `classes.txt`, which is not read again.
         splits: The ids of splits that the source's own table names.
         faults: What is wrong, in the order found.
         fatal: What leaves nothing to read.
@@ -115,6 +116,7 @@ class Reading:
     names: tuple[str, ...] = ()
     declared: bool = False
     shipped: bool = False
+    list_read: bool = False
     partial: bool = False
     wanted: frozenset[str] | None = None
     splits: dict[str, frozenset[str]] = field(default_factory=dict)

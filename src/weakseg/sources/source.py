@@ -222,7 +222,7 @@ def _read(path: Path, kind: str, split: str | None, table: TableOptions) -> Sour
             raise DataError(f"{path}: unknown split {split!r}; {names}")
         reading.wanted = reading.splits.get(split)
     found = Source(path, kind, split, reading, faults=faults, wanted=reading.wanted)
-    found.declared = read_classes(reading.folder)
+    found.declared = None if reading.list_read else read_classes(reading.folder)
     if found.declared:
         found.faults += found.declared.faults
     found.masks = find_masks(reading.folder, reading.listing.images, found.declared)

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from weakseg.sources.check import check_catalog
 from weakseg.types import DataError
 
 NAMES = "names:\n  0: cat\n  1: dog\n"
@@ -142,18 +144,36 @@ def test_what_is_odd_in_the_configuration_is_told(made):
     assert any("classes.txt: names other classes" in note for note in notes)
 
 
-def test_unused_names_are_left_out_with_one_note(made):
-    pair(made, "images/a.jpg", "images/b.jpg")
-    names = "".join(f"  {k}: {name}\n" for k, name in enumerate(["cat", "dog", "bus", "car"]))
-    made.text("data.yaml", f"train: images\nnames:\n{names}")
-    from weakseg.sources.check import check_catalog  # noqa: PLC0415
+LISTS = {
+    "data.yaml": "train: images\nnames: {0: cat, 1: dog, 2: bus, 3: car}\n",
+    "classes.txt": "cat\ndog\nbus\ncar\n",
+    "labels/classes.txt": "cat\ndog\nbus\ncar\n",
+}
 
+
+@pytest.mark.parametrize("name", LISTS)
+def test_unused_names_are_left_out_with_one_note(made, name):
+    pair(made, "images/a.jpg", "images/b.jpg")
+    made.text(name, LISTS[name])
     report = check_catalog(made.root)
     told = [note for note in report.notes if note.kind == "class_unused"]
     assert [note.found for note in told] == [
         "2 of 4 classes are in no image and are left out: 'bus', 'car'"
     ]
     assert made.open().classes == ("cat", "dog")
+    assert not [fault for fault in report.faults if fault.kind == "class_unused"]
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_masks_beside_the_labels_count_by_the_whole_list(made, name):
+    made.photo("images/a.jpg")
+    made.text("labels/a.txt", BOX.format(3))
+    made.text(name, LISTS[name])
+    (made.root / "masks").mkdir()
+    Image.fromarray(np.full((10, 12), 4, np.uint8)).save(made.root / "masks" / "a.png")
+    assert made.open().classes == ("cat", "dog", "bus", "car")
+    assert np.unique(made.truth("a")).tolist() == [4]
+    assert made.check()[0] == []
 
 
 def test_missing_and_empty_label_files(made):

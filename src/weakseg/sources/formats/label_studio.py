@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from weakseg.data.decode import SUFFIXES
 from weakseg.faults import listed
-from weakseg.sources.annotation_files import Tally, best_listing, ends, images_of, load_json
+from weakseg.sources.annotation_files import Tally, best_listing, ends, load_json
+from weakseg.sources.formats.label_studio_images import Finder, is_address, names_at
+from weakseg.sources.formats.label_studio_results import all_names, take_results
 from weakseg.sources.formats.label_studio_tables import (
     Record,
     is_table,
     minimal_records,
     table_records,
 )
-from weakseg.sources.image_index import Listing, Missing, find_folder
-from weakseg.sources.marks import Mark, Marked, add_entries, numbers
-from weakseg.sources.name_index import plain_name, without_suffix
+from weakseg.sources.image_index import Listing, find_folder
+from weakseg.sources.marks import Marked, add_entries
 from weakseg.sources.reading import Reading, Request, TableOptions
 from weakseg.types import DataError
 
 _EXPORT = "export the project from Label Studio as JSON"
-_HASHED = re.compile(r"[0-9a-f]{8}-(?=.)")
 _USUAL = ("image", "img", "photo", "picture", "url", "file")
-_CHOICES, _LABELS = "choices", "labels"
-_SHAPES = ("rectangle", "polygon", "brush", "ellipse", "keypoint", "bitmask", "vector")
 
 
 @dataclass
@@ -105,10 +100,10 @@ def read_label_studio(request: Request) -> Reading:
         reading.fatal.append(reading.faults.pop())
         return reading
     addresses = [str(task.data.get(key) or "") for task in export.tasks]
-    listing = best_listing(folder, [_names(address) for address in addresses])
+    listing = best_listing(folder, [names_at(address) for address in addresses])
     reading = Reading(folder, listing)
     tally = Tally()
-    found = _Finder(listing)
+    found = Finder(listing)
     marked: list[Marked] = []
     controls: dict[str, set[str]] = {}
     ignored: dict[str, int] = {}
@@ -119,7 +114,7 @@ def read_label_studio(request: Request) -> Reading:
                 missing.kind, task.file, missing.found, missing.remedy, sample_id, line=task.line
             )
         item = Marked(task.file, sample_id, images, line=task.line)
-        for problem in _take(item, task.results, controls, ignored):
+        for problem in take_results(item, task.results, controls, ignored):
             tally.add("annotation", task.file, problem, _EXPORT, sample_id, line=task.line)
         marked.append(item)
     _notes(export, files[0], controls, ignored, tally)
@@ -201,7 +196,7 @@ def _take_json(export: _Export, path: Path, tasks: Iterable[Any], options: Table
             continue
         results = [_results(each, options) for each in valid]
         best = max(range(len(valid)), key=lambda k: _rank(valid[k], k))
-        disputed = len({frozenset(_all_names(each)) for each in results}) > 1
+        disputed = len({frozenset(all_names(each)) for each in results}) > 1
         export.tasks.append(_Task(path, task["data"], results[best], disputed=disputed))
     if records:
         _take_records(export, path, *minimal_records(records, options))
@@ -220,7 +215,7 @@ def _take_records(export: _Export, path: Path, records: list[Record], problem: s
             groups.setdefault(record.task or f"#{number}", []).append(record)
     for same in groups.values():
         best = max(range(len(same)), key=lambda k: (same[k].updated, k))
-        disputed = len({frozenset(_all_names(record.results)) for record in same}) > 1
+        disputed = len({frozenset(all_names(record.results)) for record in same}) > 1
         chosen = same[best]
         export.tasks.append(_Task(path, chosen.data, chosen.results, chosen.line, disputed))
 
@@ -246,7 +241,7 @@ def _image_key(export: _Export, request: Request) -> str:
         if wanted not in keys:
             export.problem = f"no task has {wanted!r}; there are {listed(list(keys))}"
         return wanted
-    likely = [key for key in keys if any(_is_image(task.data.get(key)) for task in export.tasks)]
+    likely = [key for key in keys if any(is_address(task.data.get(key)) for task in export.tasks)]
     usual = [key for key in _USUAL if key in (likely or keys)]
     if usual or len(likely) == 1:
         return (usual or likely)[0]
@@ -257,158 +252,6 @@ def _image_key(export: _Export, request: Request) -> str:
     )
     export.remedy = "name the key of the image by --image-column"
     return ""
-
-
-def _is_image(value: Any) -> bool:
-    if not isinstance(value, str) or len(value) > 4096:
-        return False
-    return PurePosixPath(plain_name(value)).suffix.lower() in SUFFIXES
-
-
-def _names(address: str) -> list[str]:
-    """Names of the image at an address: its path, the last of it, that without an upload's hash."""
-    path = plain_name(address).lstrip("/")
-    last = path.rpartition("/")[2]
-    plain = _HASHED.sub("", last, count=1) if _HASHED.match(last) else last
-    return list(dict.fromkeys(name for name in (path, last, plain) if name))
-
-
-class _Finder:
-    """Finds the image of an address."""
-
-    def __init__(self, listing: Listing) -> None:
-        self._listing = listing
-        self._valid: dict[str, list[Path]] = {}
-        for paths in listing.images.values():
-            for path in paths:
-                self._valid.setdefault(_valid_name(path.name), []).append(path)
-
-    def __call__(self, address: str) -> tuple[str, list[Path], Missing | None]:
-        names = _names(address)
-        if not names:
-            return "", [], Missing("image_missing", "a task without an image", _EXPORT)
-        sample_id, images, missing = images_of(self._listing, names[:1], address)
-        if missing is None or missing.kind == "duplicate_name":
-            return sample_id, images, missing
-        missing = Missing("image_missing", f"there is no image {address!r}", "add the image")
-        for name in names[1:]:
-            path = self._listing.resolve(name, hint=False)[1]
-            same = self._valid.get(_valid_name(name), [])
-            if not isinstance(path, Path) and len(same) == 1:
-                path = same[0]
-            if isinstance(path, Path):
-                self._listing.elsewhere.setdefault(address, path)
-                return self._listing.id_of(path), [path], None
-            if path.kind == "duplicate_name":
-                return without_suffix(name), [], path
-        return without_suffix(names[-1]), [], missing
-
-
-def _valid_name(name: str) -> str:
-    """A file's name as an upload keeps it: blanks become `_`, other signs go."""
-    return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
-
-
-def _labels_of(result: dict[str, Any]) -> list[str] | None:
-    """The labels of a region, or None if the result has none."""
-    value = result.get("value")
-    if not isinstance(value, dict):
-        return None
-    for key, names in value.items():
-        if key.endswith(_LABELS) and isinstance(names, list):
-            return [str(name) for name in names]
-    return None
-
-
-def _choices_of(result: dict[str, Any]) -> list[str]:
-    value = result.get("value")
-    names = value.get(_CHOICES) if isinstance(value, dict) else None
-    names = [names] if isinstance(names, str) else names
-    return [str(name) for name in names] if isinstance(names, list) else []
-
-
-def _all_names(results: Iterable[dict[str, Any]]) -> Iterator[str]:
-    for result in results:
-        yield from _labels_of(result) or ()
-        yield from _choices_of(result)
-
-
-def _take(
-    item: Marked,
-    results: Sequence[dict[str, Any]],
-    controls: dict[str, set[str]],
-    ignored: dict[str, int],
-) -> Iterator[str]:
-    """Makes marks and tags of the results; yields what is wrong with some."""
-    labelled = {r.get("id") for r in results if r.get("id") and _labels_of(r) is not None}
-    for result in results:
-        value = result.get("value")
-        labels, choices = _labels_of(result), _choices_of(result)
-        control = str(result.get("from_name") or result.get("type"))
-        size = result.get("original_height"), result.get("original_width")
-        if all(isinstance(side, int) and 0 < side < 1 << 20 for side in size):
-            item.size = size  # type: ignore[assignment]
-        if result.get("image_rotation"):
-            item.exact = False
-        if labels is not None:
-            assert isinstance(value, dict)
-            try:
-                pixels = _pixels(value, item.size) if len(labels) == 1 else ()
-            except ValueError as error:
-                pixels = ()
-                yield str(error)
-            item.marks += [Mark(name, *pixels) for name in labels or [""]]
-            controls.setdefault(control, set()).update(labels)
-        elif choices and (result.get("id") in labelled or _is_region(value)):
-            _count(ignored, "choices about single regions")
-        elif choices:
-            item.tags += choices
-            controls.setdefault(control, set()).update(choices)
-        elif result.get("type") in _SHAPES and result.get("id") not in labelled:
-            item.marks.append(Mark(""))
-        elif result.get("type") not in _SHAPES:
-            _count(ignored, str(result.get("type")))
-
-
-def _count(counts: dict[str, int], what: str) -> None:
-    counts[what] = counts.get(what, 0) + 1
-
-
-def _is_region(value: Any) -> bool:
-    return isinstance(value, dict) and bool({"x", "points", "rle"} & value.keys())
-
-
-def _pixels(value: dict[str, Any], size: tuple[int, int] | None) -> tuple[()] | tuple[str, Any]:
-    """Form and shape of what a region encloses; nothing of rectangles, points and lines.
-
-    Raises:
-        ValueError: The region is damaged.
-    """
-    if "rle" in value:
-        try:
-            return "brush_rle", bytes(value["rle"])
-        except (TypeError, ValueError):
-            raise ValueError("a brush whose run lengths are no list of bytes") from None
-    if size is None:
-        return ()
-    height, width = size
-    if "points" in value:
-        points = numbers(value["points"])
-        if points is None or len(points) % 2:
-            raise ValueError("a polygon whose points are no pairs of numbers")
-        if value.get("closed") is False or len(points) < 6:
-            return ()
-        sides = (width / 100, height / 100)
-        return "polygons", [array("d", (p * sides[k % 2] for k, p in enumerate(points)))]
-    if "radiusX" in value:
-        keys = ("x", "y", "radiusX", "radiusY")
-        ellipse = numbers([*(value.get(key) for key in keys), value.get("rotation") or 0], 5)
-        if ellipse is None:
-            raise ValueError("an ellipse whose centre and radii are no numbers")
-        x, y, along, across, degrees = ellipse
-        scaled = (x * width / 100, y * height / 100, along * width / 100, across * height / 100)
-        return "ellipse", (*scaled, degrees)
-    return ()
 
 
 def _note_columns(export: _Export, path: Path, key: str, tally: Tally) -> None:

@@ -2,67 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from weakseg.data.decode import SUFFIXES, image_size
-from weakseg.data.truth import Indices, Region, RegionMask
+from weakseg.data.decode import SUFFIXES
 from weakseg.sources.annotation_files import Tally, beside, ends, files_below, folder_splits
+from weakseg.sources.class_names import CLASSES_FILE
 from weakseg.sources.formats.yolo_config import NAME_FILES, Config, config_file, read_config
+from weakseg.sources.formats.yolo_labels import YoloMask, read_rows
 from weakseg.sources.image_index import Listing, find_folder, scan
 from weakseg.sources.marks import declare, is_background
 from weakseg.sources.reading import Entry, Reading, Request
 
 _LOOKED_AT = 20
 _LABELS, _IMAGES = "labels", "images"
-_SLACK = 0.01  # shares of the image that a shape may stick out: tools round
-_MANY = 1 << 20  # class numbers are below this
 _ANEW = "export the labels anew"
-
-
-@dataclass(frozen=True)
-class YoloMask:
-    """A true mask by the polygons of a label file, which is read when the mask is.
-
-    The smaller of two polygons that overlap lies over the larger, as in Ultralytics' own masks.
-
-    Attributes:
-        file: The label file.
-        image: The image, whose size (once upright) the polygons are shares of.
-        names: The class names by their numbers.
-    """
-
-    file: Path
-    image: Path
-    names: tuple[tuple[int, str], ...]
-
-    def read(self, classes: Sequence[str]) -> Indices:
-        """The mask uint8 [H,W]."""
-        return self._drawn().read(classes)
-
-    def digest(self) -> str:
-        """A hash of what is drawn."""
-        text = f"{image_size(self.image)}{self.names}".encode()
-        return hashlib.sha256(text + self.file.read_bytes()).hexdigest()[:16]
-
-    def _drawn(self) -> RegionMask:
-        height, width = size = image_size(self.image)
-        names = dict(self.names)
-        shapes = [
-            (number, np.asarray(values, np.float64).reshape(-1, 2) * (width, height))
-            for number, values in _rows(self.file).rows
-        ]
-        shapes.sort(key=lambda shape: -_area(shape[1]))
-        regions = [Region(names.get(k, ""), "polygons", [points]) for k, points in shapes]
-        return RegionMask(self.file, size, tuple(regions))
 
 
 def is_yolo(source: Path) -> bool:
@@ -107,6 +65,8 @@ def read_yolo(request: Request) -> Reading:
     tally = Tally()
     _add_entries(reading, config, members, tally)
     declare(reading, (name for _, name in config.names), config.file, tally)
+    by_list = config.file == config.folder / CLASSES_FILE
+    reading.list_read = by_list and not reading.shipped
     reading.faults += tally.faults()
     if config.parts:
         reading.splits = {
@@ -118,27 +78,6 @@ def read_yolo(request: Request) -> Reading:
     reading.add_link_faults()
     reading.note_unnamed(config.file)
     return reading
-
-
-@dataclass(slots=True)
-class _Rows:
-    """What a label file says.
-
-    Attributes:
-        classes: The class numbers.
-        rows: Class numbers and corners (shares, one after the other) of polygons.
-        others: How many lines are no polygons.
-        outside: Whether a number is no share of the image.
-        scored: Whether a line has a box and one more number, as predictions have.
-        wrong: The line that cannot be read, and why.
-    """
-
-    classes: set[int] = field(default_factory=set)
-    rows: list[tuple[int, list[float]]] = field(default_factory=list)
-    others: int = 0
-    outside: bool = False
-    scored: bool = False
-    wrong: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +147,7 @@ def _add_entries(
 def _look(sample_id: str, path: Path, label: Path | None, config: Config, tally: Tally) -> _Image:
     if label is None:
         return _Image(sample_id, path, None)
-    rows = _rows(label)
+    rows = read_rows(label)
     names = dict(config.names)
     unknown = sorted(rows.classes - set(names))
     if rows.wrong is not None:
@@ -261,7 +200,7 @@ def _orphans(reading: Reading, config: Config, texts: set[Path], tally: Tally) -
         if path.name.casefold() in NAME_FILES:
             continue
         if _LABELS not in folders:
-            rows = _rows(path)
+            rows = read_rows(path)
             if rows.wrong or not rows.classes:
                 continue
         if _LABELS in folders:
@@ -278,39 +217,6 @@ def _orphans(reading: Reading, config: Config, texts: set[Path], tally: Tally) -
             "add the image, or remove the label file",
             "/".join(parts),
         )
-
-
-def _rows(path: Path) -> _Rows:
-    """The lines of a label file."""
-    found = _Rows()
-    try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
-    except OSError as error:
-        found.wrong = (1, f"cannot be read ({error.strerror or error})")
-        return found
-    for number, line in enumerate(lines, start=1):
-        words = line.split()
-        if not words:
-            continue
-        try:
-            first, *values = map(float, words)
-        except ValueError:
-            first, values = -1.0, []
-        if not 0 <= first < _MANY or first != int(first) or len(values) < 4:
-            text = line[:40].decode(errors="replace")
-            found.wrong = (number, f"not a class number and shares: {text!r}")
-            return found
-        found.classes.add(int(first))
-        polygon = len(values) >= 6 and len(values) % 2 == 0
-        # Key points have other numbers behind the box.
-        shares = values if polygon else values[:4]
-        found.outside |= not all(-_SLACK <= value <= 1 + _SLACK for value in shares)
-        found.scored |= len(values) == 5
-        if polygon:
-            found.rows.append((int(first), values))
-        else:
-            found.others += 1
-    return found
 
 
 def _texts(folder: Path) -> Iterator[Path]:
@@ -364,8 +270,3 @@ def _images_folder(folder: Path, whole: Listing, members: dict[str, frozenset[Pa
     if every and all(path.is_relative_to(images) for path in every):
         return scan(images, folder)
     return whole
-
-
-def _area(points: npt.NDArray[np.float64]) -> float:
-    x, y = points.T
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
