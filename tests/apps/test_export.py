@@ -404,6 +404,12 @@ def test_names_that_xml_cannot_hold_are_refused(tmp_path):
             write([], job, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a:b", "#a"])
+def test_names_that_a_label_map_cannot_hold_are_refused(tmp_path, name):
+    with pytest.raises(DataError, match=r"cannot stand in labelmap\.txt"):
+        voc.write([], Job((name,), 0, confident=False), tmp_path)
+
+
 MODULES = [coco, label_studio, cvat, voc, png, yolo_seg, labelme, geojson, hf_datasets]
 
 
