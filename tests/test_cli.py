@@ -404,3 +404,14 @@ def test_functions_do_the_same(source, calls, tmp_path):
             config=weakseg.config.run_config.RunConfig(),
             overrides=["seed=1"],
         )
+
+
+def test_the_traceback_of_a_demo_is_beside_what_it_made(weak, monkeypatch, tmp_path):
+    def broken(out, **options):
+        out.mkdir()
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("weakseg.api.demo", broken)
+    line = told(weak("demo", "--out", tmp_path / "shown"), code=70)
+    assert str(tmp_path / "shown" / "traceback.txt") in line
+    assert "ZeroDivisionError" in (tmp_path / "shown" / "traceback.txt").read_text()

@@ -37,3 +37,9 @@ def test_nothing_heavy_is_imported_before_it_is_used(module):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_a_source_is_checked_without_torch():
+    code = "import sys, weakseg.sources.check; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "False"

@@ -279,9 +279,10 @@ def _bug(error: BaseException, options: argparse.Namespace) -> int:
     elif out is not None:
         path = _runs_folder(options) / "traceback.txt"
         try:
-            path.write_text(details, encoding="utf-8")
-            where = f"its traceback is in {path}"
-        except OSError:  # no run's folder was made yet
+            if path.parent.is_dir():
+                path.write_text(details, encoding="utf-8")
+                where = f"its traceback is in {path}"
+        except OSError:  # the folder cannot be written to
             pass
     text = " ".join(str(error).split())
     _complain(
@@ -292,7 +293,7 @@ def _bug(error: BaseException, options: argparse.Namespace) -> int:
 
 def _runs_folder(options: argparse.Namespace) -> Path:
     out: Path = options.out
-    special: dict[str, Path] = {"demo": out / "run", "export": getattr(options, "run", out)}
+    special: dict[str, Path] = {"export": getattr(options, "run", out)}
     return special.get(options.command, out)
 
 

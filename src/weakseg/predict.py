@@ -19,7 +19,8 @@ from weakseg.ops.tiles import GRID, spans, tiled_scores
 from weakseg.ops.tta import multi_scale_probabilities
 from weakseg.runs.run_dir import RunDir
 from weakseg.training.device import Inference, Precision
-from weakseg.types import DataError, RunError
+from weakseg.training.memory import kept_memory
+from weakseg.types import DataError, RunError, Sample
 
 if TYPE_CHECKING:
     from weakseg.models.segmenter import Segmenter
@@ -358,6 +359,32 @@ def _joined(bands: list[Tensor] | None, *, wide: bool) -> Tensor | None:
         return None
     maps = torch.cat(bands, dim=1)
     return maps.mT.contiguous() if wide else maps
+
+
+def label_samples(
+    labeler: Labeler, samples: Sequence[Sample], *, within_tags: bool = False
+) -> Iterator[tuple[Sample, Tensor]]:
+    """The mask of each sample, as they are ready.
+
+    Args:
+        labeler: The network at work.
+        samples: The images.
+        within_tags: Whether only background and an image's own tags are possible; the network's
+            classes are those that tags count.
+
+    Yields:
+        A sample and its mask uint8 [H,W] on the CPU.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    names = labeler.class_names
+    tags = [[names[tag] for tag in sample.tags] for sample in samples] if within_tags else None
+    with kept_memory():
+        for labeled in labeler.stream([sample.image for sample in samples], tags):
+            if labeled.mask is None:
+                raise labeled.error or RuntimeError("a mask is missing")
+            yield samples[labeled.number], labeled.mask
 
 
 def model_folder(path: Path | str) -> Path:

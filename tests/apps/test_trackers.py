@@ -106,3 +106,14 @@ def test_unknown_and_missing_trackers_are_refused_before_anything_is_done(tmp_pa
     with pytest.raises(ConfigError, match="pip install wandb"):
         api.run(tmp_path / "photos", tmp_path / "run", log="wandb")
     assert not (tmp_path / "run").exists()
+
+
+def test_rounds_are_followed_too(tmp_path):
+    tail = Tail(tmp_path)
+    write(tmp_path, "segment/round-1", [1, 2])
+    write(tmp_path, "segment", [1])
+    assert [(stage, step) for stage, step, _ in tail.new()] == [
+        ("segment", 1),
+        ("segment/round-1", 1),
+        ("segment/round-1", 2),
+    ]

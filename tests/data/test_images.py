@@ -56,16 +56,6 @@ def test_jpeg_is_what_pillow_reads(tmp_path, progressive):
     close(read_image(tmp_path / "a.jpg"), expected, 2)
 
 
-def test_a_jpeg_torchvision_refuses_is_left_to_pillow(tmp_path, monkeypatch):
-    Image.fromarray(smooth()).save(tmp_path / "a.jpg", quality=95)
-
-    def refuse(*args, **kwargs):
-        raise RuntimeError("no")
-
-    monkeypatch.setattr("weakseg.data.images.decode_jpeg", refuse)
-    close(read_image(tmp_path / "a.jpg"), smooth(), 12)
-
-
 @pytest.mark.parametrize("name", ["a.webp", "a.bmp", "a.tif", "a.gif", "a.ppm", "a.jp2"])
 def test_other_formats(tmp_path, name):
     options = {"lossless": True} if name == "a.webp" else {}

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from accelerate.state import PartialState
 
 from weakseg.training import device
 from weakseg.training.device import Inference, accelerator_for, device_for
@@ -36,3 +37,32 @@ def test_bf16_is_taken_where_the_cpu_has_it(monkeypatch, precision, quick, kind)
 def test_trainings_of_one_process_may_differ_in_precision():
     kinds = [accelerator_for("cpu", precision).mixed_precision for precision in ("bf16", "fp32")]
     assert kinds == ["bf16", "no"]
+
+
+@pytest.fixture
+def two_devices(monkeypatch):
+    """A machine with a second device, which torch's own `meta` stands in for."""
+    monkeypatch.setattr(
+        device, "device_for", lambda name: torch.device("meta" if name == "auto" else name)
+    )
+    monkeypatch.setattr(device, "_takes_bf16", lambda *_: False)
+    made = []
+
+    def accelerator(**options):
+        PartialState._shared_state.setdefault("device", torch.device("meta"))
+        made.append(options)
+        return PartialState._shared_state["device"]
+
+    monkeypatch.setattr(device, "Accelerator", accelerator)
+    kept = dict(PartialState._shared_state)
+    yield made
+    PartialState._shared_state.clear()
+    PartialState._shared_state.update(kept)
+
+
+def test_a_training_on_the_cpu_does_not_keep_the_next_one_there(two_devices):
+    PartialState._shared_state["device"] = torch.device("cpu")
+    assert accelerator_for("auto", "fp32") == torch.device("meta")
+    PartialState._shared_state["debug"] = "kept"
+    accelerator_for("auto", "fp32")
+    assert PartialState._shared_state["debug"] == "kept"  # the same device: nothing is given up

@@ -8,7 +8,15 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from weakseg.data.datasets import ShuffledBatches
-from weakseg.training.fit import CHECKPOINT, LOG, FitSettings, fit, schedule, steps_done
+from weakseg.training.fit import (
+    CHECKPOINT,
+    LOG,
+    FitSettings,
+    fit,
+    random_seed,
+    schedule,
+    steps_done,
+)
 from weakseg.types import RunError
 
 SETTINGS = FitSettings(
@@ -210,3 +218,30 @@ def test_a_line_cut_off_by_a_crash_is_dropped(tmp_path):
         file.write('{"step": 5, "lo')
     train(Line(), tmp_path)
     assert [line["step"] for line in log_of(tmp_path)] == list(range(1, 10))
+
+
+class Drawing(Line):
+    """Writes down what each piece draws at random."""
+
+    def __init__(self):
+        super().__init__()
+        self.drawn = []
+
+    def forward(self, batch):
+        self.drawn.append(float(torch.rand(())))
+        return super().forward(batch)
+
+
+def test_every_piece_and_process_draws_its_own_numbers(tmp_path):
+    settings = SETTINGS.model_copy(update={"accumulate": 2})
+    task = Drawing()
+    train(task, tmp_path, settings)
+    assert len(set(task.drawn)) == len(task.drawn) > 4
+    seeds = {
+        random_seed(seed, step, piece, process)
+        for seed in (0, 1)
+        for step in range(50)
+        for piece in range(4)
+        for process in range(4)
+    }
+    assert len(seeds) == 2 * 50 * 4 * 4

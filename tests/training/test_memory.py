@@ -4,6 +4,7 @@ import sys
 import pytest
 import torch
 
+from weakseg.training import memory
 from weakseg.training.memory import kept_memory, release_memory
 
 GROW = """
@@ -46,3 +47,14 @@ def test_results_do_not_depend_on_it():
 def test_an_error_inside_comes_out():
     with pytest.raises(ValueError, match="mine"), kept_memory():
         raise ValueError("mine")
+
+
+@pytest.mark.parametrize("error", [TypeError, OSError])
+def test_nothing_is_done_where_the_c_library_has_no_name(monkeypatch, error):
+    def refused(name):
+        raise error("as on Windows")
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", refused)
+    release_memory()
+    with kept_memory():
+        pass

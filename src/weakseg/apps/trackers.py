@@ -1,6 +1,7 @@
 """Training curves shown by TensorBoard or Weights & Biases while a run goes on.
 
-They read what the trainings write, `RUN/<stage>/log.jsonl`, and so know nothing of the trainings.
+They read what the trainings write, `RUN/<stage>/log.jsonl` and that of each of its rounds, and so
+know nothing of the trainings.
 """
 
 from __future__ import annotations
@@ -91,9 +92,11 @@ class Tail:
     def new(self) -> list[tuple[str, int, dict[str, float]]]:
         """Stage, step and values of each new line."""
         found = []
-        for path in sorted(self._run.glob("*/log.jsonl")):
+        paths = (*self._run.glob("*/log.jsonl"), *self._run.glob("*/round-*/log.jsonl"))
+        for path in sorted(paths):
             rows = [row for line in _lines(path) if (row := _row(line)) is not None]
-            stage, last = path.parent.name, rows[-1][0] if rows else 0
+            stage = path.parent.relative_to(self._run).as_posix()
+            last = rows[-1][0] if rows else 0
             sent = min(self._steps.get(stage, 0), last)
             found += [(stage, step, values) for step, values in rows if step > sent]
             self._steps[stage] = last

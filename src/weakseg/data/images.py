@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as geometry
 
 from weakseg.data.decode import (
@@ -36,8 +35,7 @@ def read_image(
     channels. Transparent pixels are laid over white; bands beyond the third that a TIFF does not
     call transparency are left out. CMYK is read by Adobe's (inverted) convention. Gray of more than
     8 bits is scaled by its range: the smallest of 8, 10, 12, 14 or 16 bits that holds its largest
-    value becomes 0..255, so that 12-bit data in 16-bit files does not come out black. Ordinary
-    JPEGs take torchvision's decoder, everything else Pillow.
+    value becomes 0..255, so that 12-bit data in 16-bit files does not come out black.
 
     Args:
         path: The file; at most `weakseg.data.decode.max_pixels` pixels.
@@ -62,7 +60,6 @@ def read_image(
     path = Path(path)
     with opened(path) as image:
         orientation = orientation_of(image)
-        pixels: Tensor | None = None
         if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
             height, width = upright_size(image)
             if max_side is not None and max(height, width) >= 2 * max_side:
@@ -70,10 +67,7 @@ def read_image(
                 side = max(image.size)
                 wanted = [max(1, length * max_side // side) for length in image.size]
                 image.draft(image.mode, (wanted[0], wanted[1]))
-            else:
-                pixels = _decode_jpeg(path)
-        if pixels is None:
-            pixels = torch.from_numpy(_rgb(image, ignore_alpha)).permute(2, 0, 1)
+        pixels = torch.from_numpy(_rgb(image, ignore_alpha)).permute(2, 0, 1)
     return _turned(pixels, orientation)
 
 
@@ -122,15 +116,6 @@ def read_mask(path: Path | str) -> Tensor:
         tensor([  0,   1, 255], dtype=torch.uint8)
     """
     return torch.from_numpy(mask_indices(Path(path)))
-
-
-def _decode_jpeg(path: Path) -> Tensor | None:
-    data = torch.from_numpy(np.fromfile(path, dtype=np.uint8))
-    try:
-        pixels: Tensor = decode_jpeg(data, mode=ImageReadMode.RGB)
-    except RuntimeError:
-        return None  # Pillow reads some that torchvision does not, and says what is wrong
-    return pixels
 
 
 def _rgb(image: Image.Image, ignore_alpha: bool) -> npt.NDArray[np.uint8]:

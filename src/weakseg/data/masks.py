@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from weakseg.data.images import read_mask
+from weakseg.data.palette import voc_colours
 from weakseg.types import BACKGROUND, IGNORE, RunError
 
 __all__ = ["mask_classes", "overlay", "read_mask", "voc_palette", "write_mask"]
@@ -26,23 +27,8 @@ _counter = itertools.count()
 
 
 def voc_palette() -> Tensor:
-    """The colour of every index in PASCAL VOC's masks.
-
-    Bit 3j of an index is bit 7−j of its red, bit 3j+1 of its green, bit 3j+2 of its blue.
-
-    Returns:
-        uint8 [256,3], RGB.
-
-    Example:
-        >>> voc_palette()[[0, 1, 15, 255]].tolist()
-        [[0, 0, 0], [128, 0, 0], [192, 128, 128], [224, 224, 192]]
-    """
-    index = torch.arange(256)[:, None]
-    channel = torch.arange(3)
-    colour = torch.zeros(256, 3, dtype=torch.int64)
-    for j in range(3):
-        colour |= ((index >> (3 * j + channel)) & 1) << (7 - j)
-    return colour.to(torch.uint8)
+    """The colour of every index in PASCAL VOC's masks: uint8 [256,3], see `voc_colours`."""
+    return torch.from_numpy(voc_colours())
 
 
 def write_mask(path: Path | str, indices: Tensor, classes: Sequence[str] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from weakseg.data.image_inputs import GivenImage, given_pixels, given_size
 from weakseg.faults import FileError
+from weakseg.processors import available_processors
 
 _WINDOW = 256
 """Images whose sizes are looked at in one go, to find such of equal size."""
@@ -64,7 +64,7 @@ def read_in_batches(
     """
     read = partial(given_pixels, ignore_alpha=ignore_alpha)
     waiting: deque[list[tuple[int, Size, Future[Tensor]]]] = deque()
-    pool = ThreadPoolExecutor(max(1, min(8, (os.cpu_count() or 2) - 1)), "weakseg-read")
+    pool = ThreadPoolExecutor(max(1, min(8, available_processors() - 1)), "weakseg-read")
     try:
         for jobs in _planned(images, seen, most):
             if isinstance(jobs, ReadImage):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch.utils.data import DataLoader
 from weakseg.data.datasets import BatchesOfOneSize, WholeImages
 from weakseg.data.images import image_size
 from weakseg.ops.cams import network_size
+from weakseg.processors import available_processors
 from weakseg.training.fit import FitSettings
 from weakseg.training.memory import release_memory
 from weakseg.types import Sample
@@ -23,7 +23,7 @@ def reading_workers(settings: FitSettings) -> int:
     """How many processes read images."""
     if settings.workers is not None:
         return settings.workers
-    return min(8, max(1, (os.cpu_count() or 2) - 1))
+    return min(8, max(1, available_processors() - 1))
 
 
 def image_batches(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+
+from weakseg.processors import available_processors
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,7 +38,7 @@ def each(
         items: Its arguments.
         workers: Processes; 0 computes here, one item after the other; None: one a processor.
     """
-    workers = (os.cpu_count() or 1) if workers is None else workers
+    workers = available_processors() if workers is None else workers
     if workers < 2 or len(items) < 2:
         yield from map(function, items)
         return

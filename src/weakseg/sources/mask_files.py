@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from weakseg.data.decode import opened
-from weakseg.data.masks import voc_palette
+from weakseg.data.palette import voc_colours
 from weakseg.data.truth import MappedMask
 from weakseg.faults import Fault, FileError
 from weakseg.sources.class_names import Declared
@@ -126,5 +126,5 @@ def _palette_fits(image: Image.Image, colours: Meanings) -> bool:
         return False
     palette = image.getpalette() or []
     own = [tuple(palette[3 * k : 3 * k + 3]) for k in range(len(colours))]
-    listed = [tuple(colour) for colour in voc_palette()[: len(colours)].tolist()]
+    listed = [tuple(colour) for colour in voc_colours()[: len(colours)].tolist()]
     return own == listed == list(colours) and next(iter(colours.values())) == ""

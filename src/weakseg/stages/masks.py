@@ -36,7 +36,9 @@ def masks(context: StageContext) -> Mapping[str, object]:
     covered = 0.0
     without: list[str] = []
     with context.track("masks", len(catalog)) as advance:
-        for sample, share in zip(catalog, each(job, catalog.samples), strict=True):
+        for sample, share in zip(
+            catalog, each(job, catalog.samples, workers=context.config.fit.workers), strict=True
+        ):
             covered += share
             if sample.tags and share == 0:
                 without.append(sample.id)

@@ -31,7 +31,7 @@ def seeds(context: StageContext) -> Mapping[str, object]:
     pending = [s for s in catalog if not context.dir.file(f"{s.id}.png").is_file()]
     job = _Job(context, foreground, background)
     with context.track("seeds", len(catalog), done=len(catalog) - len(pending)) as advance:
-        for _ in each(job, pending):
+        for _ in each(job, pending, workers=context.config.fit.workers):
             advance()
     return {
         "images": len(catalog),

@@ -18,12 +18,11 @@ from weakseg.models.hub import CONFIG
 from weakseg.models.segmenter import Segmenter
 from weakseg.ops.losses import balancing_weights
 from weakseg.ops.tta import PredictSettings
-from weakseg.predict import MODEL
+from weakseg.predict import MODEL, Labeler, label_samples
 from weakseg.runs.context import StageContext
 from weakseg.runs.learning import learn
 from weakseg.runs.processes import first_process
 from weakseg.stages.classify import load_network
-from weakseg.stages.labels import label_images
 from weakseg.training.device import accelerator_for
 from weakseg.training.fit import CHECKPOINT, LOG
 from weakseg.training.mask_task import MaskTask
@@ -31,8 +30,6 @@ from weakseg.types import DataError, RunError, Sample
 
 _MEASURED = 100
 """Most images of either kind whose agreement is measured."""
-
-_ONCE = PredictSettings(scales=(1.0,), mirror=False)
 
 
 @dataclass(frozen=True)
@@ -172,16 +169,24 @@ def _agreements(
     kinds = {"trained": trained[:: max(1, len(trained) // _MEASURED)], "held_out": lesson.held_out}
     found: dict[str, float | None] = {}
     total = sum(len(pairs[:_MEASURED]) for pairs in kinds.values())
+    labeler = _labeler(context, model, PredictSettings(scales=(1.0,), mirror=False))
     with context.track("agreement", total) as advance:
         for kind, pairs in kinds.items():
             masks = {sample.id: path for sample, path in pairs[:_MEASURED]}
             matrix = ConfusionMatrix(model.classes)
             samples = [sample for sample, _ in pairs[:_MEASURED]]
-            for sample, labels in label_images(model, samples, _ONCE, context.config):
+            for sample, labels in label_samples(labeler, samples):
                 matrix.update(labels, read_mask(masks[sample.id]))
                 advance()
             found[kind] = float(mean_iou(matrix.counts))
     return found
+
+
+def _labeler(context: StageContext, model: Segmenter, settings: PredictSettings) -> Labeler:
+    config = context.config
+    return Labeler(
+        model, config.device, config.precision, scales=settings.scales, mirror=settings.mirror
+    )
 
 
 def _relabelled(context: StageContext, model: Segmenter, lesson: Lesson, folder: Path) -> Lesson:
@@ -192,9 +197,8 @@ def _relabelled(context: StageContext, model: Segmenter, lesson: Lesson, folder:
     missing = [sample for sample in own if not (folder / f"{sample.id}.png").is_file()]
     settings, classes = context.config.segment.relabel, context.catalog.classes
     with context.track("relabel", len(own), done=len(own) - len(missing)) as advance:
-        for sample, labels in label_images(
-            model, missing, settings, context.config, within_tags=True
-        ):
+        labeler = _labeler(context, model, settings)
+        for sample, labels in label_samples(labeler, missing, within_tags=True):
             write_mask(folder / f"{sample.id}.png", labels, classes)
             advance()
     accelerator.wait_for_everyone()

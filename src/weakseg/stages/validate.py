@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import write_mask
 from weakseg.metrics.scores import MaskScorer, size_text, top_label
-from weakseg.models.segmenter import Segmenter
-from weakseg.predict import MODEL
+from weakseg.predict import MODEL, Labeler, label_samples
 from weakseg.runs.context import StageContext
-from weakseg.stages.labels import label_images
 from weakseg.types import DataError, Sample
 
 
@@ -27,10 +25,16 @@ def validate(context: StageContext) -> Mapping[str, object]:
     classes = context.catalog.classes
     for sample in catalog:
         _check_truth(sample, len(classes))
-    model = Segmenter.from_pretrained(context.run.stage("segment").path / MODEL)
+    labeler = Labeler.from_run(
+        context.run.stage("segment").path / MODEL,
+        config.device,
+        precision=config.precision,
+        scales=config.predict.scales,
+        mirror=config.predict.mirror,
+    )
     missing = [sample for sample in catalog if not context.dir.file(f"{sample.id}.png").is_file()]
     with context.track("validate", len(catalog), done=len(catalog) - len(missing)) as advance:
-        for sample, labels in label_images(model, missing, config.predict, config):
+        for sample, labels in label_samples(labeler, missing):
             write_mask(context.dir.file(f"{sample.id}.png"), labels, classes)
             advance()
     scorer = MaskScorer(len(classes), config.evaluate)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 
 from weakseg.types import ConfigError
 
@@ -49,8 +49,11 @@ def accelerator_for(device: Device, precision: Precision, accumulate: int = 1) -
     """
     place = device_for(device)
     bf16 = _takes_bf16(place, precision)
-    # What accelerate keeps of an earlier training in this process would refuse another precision.
-    AcceleratorState._reset_state()
+    # What accelerate keeps of an earlier training in this process would refuse another precision,
+    # and would stay on its device.
+    kept = PartialState._shared_state.get("device")
+    moves = kept is not None and torch.device(kept).type != place.type
+    AcceleratorState._reset_state(reset_partial_state=moves)
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision="bf16" if bf16 else "no",

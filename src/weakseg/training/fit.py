@@ -164,12 +164,12 @@ def fit(
     recent: deque[float] = deque(log.losses(20), maxlen=20)
     wrapped.train()
     after_step: Callable[[], object] = getattr(task, "after_step", lambda: None)
-    step = done
-    logged: dict[str, float] = {}
-    for batch in pieces:
+    step, logged = done, dict[str, float]()
+    for count, batch in enumerate(pieces):
         if step == steps:
             break
-        torch.manual_seed(seed * 1_000_003 + step)
+        place = count % settings.accumulate, accelerator.process_index
+        torch.manual_seed(random_seed(seed, step, *place))
         factor = schedule(step, steps, power=settings.power, warmup=settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * group["lr_scale"] * factor
@@ -206,6 +206,18 @@ def fit(
         _save(folder, step, task, optimizer, clip)
     speed = (step - done) * settings.batch_size / max(time.monotonic() - start, 1e-9)
     return FitSummary(step, done, sum(recent) / max(1, len(recent)), speed)
+
+
+def random_seed(seed: int, step: int, piece: int, process: int) -> int:
+    """The seed of what a piece of a batch draws: another one in each step, piece and process.
+
+    Args:
+        seed: Of the whole training.
+        step: Counted from 0.
+        piece: Of the step's batch, where it is computed in pieces; counted from 0.
+        process: Of those that share the batch; counted from 0.
+    """
+    return (seed * 1_000_003 + step + (piece + process * 1_009) * 10**12) % 2**63
 
 
 def _optimizer(task: nn.Module, settings: FitSettings) -> torch.optim.SGD:

@@ -5,9 +5,18 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt's names in glibc's malloc.h
 _TRIM_DEFAULT, _MMAP_MAX_DEFAULT = 128 * 1024, 65536
+
+
+def _c_library() -> Any:
+    """The C library of this process; None where it has no name, as on Windows."""
+    try:
+        return ctypes.CDLL(None)
+    except (TypeError, OSError):
+        return None
 
 
 def release_memory() -> None:
@@ -16,7 +25,7 @@ def release_memory() -> None:
     Between batches of images of ever other sizes, and between stages: what is freed in pieces is of
     little use for the next, so that the process would grow from batch to batch.
     """
-    library = ctypes.CDLL(None)
+    library = _c_library()
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
 
@@ -29,7 +38,7 @@ def kept_memory() -> Iterator[None]:
     of a training's time. On leaving, what is free goes back. Does nothing where the C library is
     not glibc.
     """
-    library = ctypes.CDLL(None)
+    library = _c_library()
     if not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
         yield
         return

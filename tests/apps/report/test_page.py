@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from weakseg import api
 from weakseg.apps.report import doubts, page, pictures, write_report
+from weakseg.apps.report.facts import read_facts
 from weakseg.cli import main
 from weakseg.types import RunError
 
@@ -260,3 +262,15 @@ def test_numbers_in_words():
     ]
     assert [page.few(v) for v in (0.004, 0.124, 1.0)] == ["<1", "12", "100"]
     assert [page.percent(v) for v in (0.5377, None, float("nan"))] == ["53.8", "–", "–"]
+
+
+def test_stages_that_the_settings_no_longer_ask_for_are_not_shown(drawing):
+    drawing.add("a", ["cat"])
+    run = drawing.run()
+    for name in ("relate", "walk", "spread"):  # as an earlier run with other settings left them
+        (run / name).mkdir(exist_ok=True)
+        for file in ("fingerprint.json", "done.json"):
+            shutil.copyfile(run / "cams" / file, run / name / file)
+    names = [stage.name for stage in read_facts(run).stages]
+    assert "cams" in names
+    assert not {"relate", "walk", "spread"} & set(names)

@@ -17,6 +17,7 @@ from weakseg.apps.report.readings import (
     scores_in,
     sweeps_in,
 )
+from weakseg.config import RunConfig
 from weakseg.files import read_json
 from weakseg.pipeline import STAGES
 from weakseg.runs.context import StageContext
@@ -140,7 +141,8 @@ def read_facts(path: Path) -> Facts:
     if not run.is_run:
         raise RunError(f"{path} is no run of weakseg; give the folder that `weakseg run` made")
     record, catalog = run.catalog_record(), run.load_catalog()
-    folders = [StageDir(path / name) for name in _stage_names(path)]
+    context = StageContext.reading(run)
+    folders = [StageDir(path / name) for name in _stage_names(path, context.config)]
     done = [folder for folder in folders if folder.done]
     total = sum(float(folder.record["seconds"]) for folder in done)
     masks = next((folder.summary for folder in done if folder.path.name == "masks"), {})
@@ -167,7 +169,7 @@ def read_facts(path: Path) -> Facts:
         versions=read_json(ended).get("versions", {}) if ended else {},
         stages=tuple(_stage_fact(folder, total) for folder in folders),
         config=config,
-        context=StageContext.reading(run),
+        context=context,
         thresholds=thresholds,
         kind=next(
             (str(kind) for kind in (masks.get("maps"), *_KINDS) if kind in thresholds), _KINDS[0]
@@ -183,10 +185,12 @@ def read_facts(path: Path) -> Facts:
     )
 
 
-def _stage_names(path: Path) -> list[str]:
+def _stage_names(path: Path, config: RunConfig) -> list[str]:
+    """The run's stages that have begun; those that its settings no longer ask for are left out."""
     found = {folder.parent.name for folder in path.glob("*/fingerprint.json")}
-    known = [stage.name for stage in STAGES if stage.name in found]
-    return known + sorted(found - set(known))
+    known = {stage.name for stage in STAGES}
+    asked = [stage.name for stage in STAGES if stage.name in found and stage.when(config)]
+    return asked + sorted(found - known)
 
 
 def _stage_fact(folder: StageDir, total: float) -> StageFact:
