@@ -41,6 +41,15 @@ def test_rings_make_holes_and_polygons_join(first, second):
     np.testing.assert_array_equal(fill_polygons([first, second], HEIGHT, WIDTH), one | two)
 
 
+def test_a_small_polygon_in_a_large_image_is_cheap():
+    ring = np.array([(4000, 2000), (4010, 2000), (4005, 2010)], float)
+    begun = time.perf_counter()
+    for _ in range(20):
+        mask = fill_polygon([ring], 4000, 6000)
+    assert time.perf_counter() - begun < 2
+    assert mask.sum() == fill_polygon([ring - (3995, 1995)], 20, 20).sum() > 40
+
+
 def test_a_box_on_the_grid_covers_exactly_its_pixels():
     box = [(2, 1), (5, 1), (5, 4), (2, 4)]
     expected = np.zeros((HEIGHT, WIDTH), bool)

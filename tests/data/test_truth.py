@@ -77,6 +77,12 @@ def test_the_size_may_be_the_images(tmp_path):
     assert mask.digest() == RegionMask(Path("a.json"), (6, 8), (region,)).digest()
 
 
+def test_a_size_beyond_all_images_is_refused():
+    mask = RegionMask(Path("a.json"), (1 << 20, 1 << 20), ())
+    with pytest.raises(FileError, match=r"a\.json: an image of 1048576×1048576 pixels"):
+        mask.read(["cat"])
+
+
 def test_later_regions_lie_over_earlier_ones():
     regions = [
         Region("cat", "rectangle", (0, 0, 8, 6)),

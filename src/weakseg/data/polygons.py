@@ -34,7 +34,7 @@ def fill_polygon(rings: Iterable[npt.ArrayLike], height: int, width: int) -> Mas
         >>> fill_polygon([[(1, 0), (3, 0), (3, 2), (1, 2)]], 2, 4).astype(int).tolist()
         [[0, 1, 1, 0], [0, 1, 1, 0]]
     """
-    crossings = np.zeros((height, width + 1), np.int64)
+    outlines: list[Points] = []
     for ring in rings:
         points = np.asarray(ring, np.float64)
         if points.ndim == 1 and points.size % 2 == 0:
@@ -42,8 +42,19 @@ def fill_polygon(rings: Iterable[npt.ArrayLike], height: int, width: int) -> Mas
         if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
             raise ValueError(f"expected points [n,2] of finite numbers, got {points.shape}")
         if len(points) >= 3:
-            _add_crossings(crossings, points)
-    inside: Mask = np.cumsum(crossings, axis=1)[:, :width] % 2 == 1
+            outlines.append(points)
+    inside = np.zeros((height, width), np.bool_)
+    if not outlines:
+        return inside
+    # Only the box around the rings is looked at: many small polygons in a large image are usual.
+    every = np.concatenate(outlines)
+    left, top = (int(v) for v in np.clip(np.floor(every.min(axis=0)), 0, (width, height)))
+    right, bottom = (int(v) for v in np.clip(np.ceil(every.max(axis=0)), 0, (width, height)))
+    if left < right and top < bottom:
+        crossings = np.zeros((bottom - top, right - left + 1), np.int32)
+        for points in outlines:
+            _add_crossings(crossings, points, top, left)
+        inside[top:bottom, left:right] = np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
     return inside
 
 
@@ -252,20 +263,27 @@ def _signed_area(ring: Points) -> float:
     return float((x0 * y1 - x1 * y0).sum() / 2)
 
 
-def _add_crossings(crossings: npt.NDArray[np.int64], points: Points) -> None:
-    """Counts, per row, at which column each edge is first left of the pixel's centre."""
+def _add_crossings(crossings: npt.NDArray[np.int32], points: Points, top: int, left: int) -> None:
+    """Counts, per row, at which column each edge is first left of the pixel's centre.
+
+    Args:
+        crossings: Of the rows from `top` on and the columns from `left` on; is added to.
+        points: A ring, in the whole image.
+        top: See `crossings`.
+        left: See `crossings`.
+    """
     height, width = crossings.shape[0], crossings.shape[1] - 1
     (x0, y0), (x1, y1) = points.T, np.roll(points, -1, axis=0).T
     flip = y0 > y1
     x0, x1 = np.where(flip, x1, x0), np.where(flip, x0, x1)
     y0, y1 = np.where(flip, y1, y0), np.where(flip, y0, y1)
     # Rows whose centre r + ½ is in y0 ≤ r + ½ < y1.
-    first = np.clip(np.ceil(y0 - 0.5), 0, height).astype(np.int64)
-    behind = np.clip(np.ceil(y1 - 0.5), 0, height).astype(np.int64)
+    first = np.clip(np.ceil(y0 - 0.5), top, top + height).astype(np.int64)
+    behind = np.clip(np.ceil(y1 - 0.5), top, top + height).astype(np.int64)
     counts = np.maximum(behind - first, 0)
     edge = np.repeat(np.arange(len(points)), counts)
     rows = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     slope = (x1 - x0)[edge] / (y1 - y0)[edge]
     x = x0[edge] + (rows + 0.5 - y0[edge]) * slope
-    columns = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-    np.add.at(crossings, (rows, columns), 1)
+    columns = np.clip(np.ceil(x - 0.5) - left, 0, width).astype(np.int64)
+    np.add.at(crossings, (rows - top, columns), 1)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from weakseg.data.decode import image_size, mask_colours, mask_indices
+from weakseg.data.decode import image_size, mask_colours, mask_indices, max_pixels
 from weakseg.data.polygons import fill_ellipse, fill_polygon, fill_polygons
 from weakseg.data.rle import from_brush_rle, from_coco_rle, from_cvat_rle
 from weakseg.faults import FileError
@@ -131,7 +131,17 @@ class RegionMask:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _size(self) -> tuple[int, int]:
-        return image_size(self.size) if isinstance(self.size, Path) else self.size
+        if isinstance(self.size, Path):
+            return image_size(self.size)
+        height, width = self.size
+        if height * width > max_pixels():
+            raise FileError(
+                self.file,
+                "annotation",
+                f"an image of {width}×{height} pixels, more than are read",
+                "correct its size, or write the annotation anew",
+            )
+        return self.size
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ ANNOTATION_FOLDERS = (
 _PASSED = ("__macosx", "imagesets")
 _HEAD, _TAIL = 1 << 16, 1 << 12
 _PIECE = 1 << 16
+_FEW, _MOST = 100, 1000  # files that may tell of all images
 
 
 def files_below(folder: Path, *suffixes: str) -> Iterator[Path]:
@@ -51,13 +52,40 @@ def files_below(folder: Path, *suffixes: str) -> Iterator[Path]:
                 if entry.is_dir(follow_symlinks=False):
                     if entry.name.casefold() not in _PASSED:
                         below.append(Path(entry.path))
-                elif entry.name.lower().endswith(suffixes) and entry.is_file():
+                elif entry.name.lower().endswith(suffixes) and _is_file(entry):
                     found.append(Path(entry.path))
     except OSError:
         return
     yield from sorted(found)
     for child in sorted(below):
         yield from files_below(child, *suffixes)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def few_files(folder: Path | None, *suffixes: str) -> list[Path]:
+    """The files of a folder that may each tell of all images, sorted.
+
+    Where there are hundreds of files, one that bears an image's name is of that image alone.
+
+    Args:
+        folder: Where to look (not below); None: nowhere.
+        suffixes: In lower case, with their dot.
+    """
+    if folder is None:
+        return []
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if not entry.name.startswith(".")]
+    found = sorted(name for name in names if name.lower().endswith(suffixes))
+    if len(found) > _FEW:
+        images = {without_suffix(name) for name in names if without_suffix(name) != name}
+        found = [name for name in found if PurePosixPath(name).stem not in images]
+    return [folder / name for name in found[:_MOST] if (folder / name).is_file()]
 
 
 def ends(path: Path) -> bytes:

@@ -18,6 +18,7 @@ from weakseg.sources.reading import Entry, Reading
 IGNORE_NAME = "__ignore__"
 """The label of pixels that nobody is to look at, as labelme writes it."""
 
+_LONG = 1 << 20  # pixels
 _FAR = 1e9  # pixels; also keeps out what is no number (nan) or without end
 
 
@@ -62,6 +63,11 @@ class Marked:
     exact: bool = True
     line: int | None = None
     usable: bool = True
+
+
+def side(value: Any) -> bool:
+    """Whether a value may be an image's height or width in pixels."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _LONG
 
 
 def is_background(name: str) -> bool:

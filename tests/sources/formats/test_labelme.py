@@ -180,9 +180,10 @@ def test_sizes_are_of_the_upright_photo(made):
     assert "8×16 pixels, its image 16×8 once turned upright" in fault
 
 
-def test_without_a_size_the_images_counts(made):
+@pytest.mark.parametrize("size", [None, True, 0, -8, 8.0, 1 << 40])
+def test_without_a_size_the_images_counts(made, size):
     made.photo("a.jpg", 16, 8, turned=True)
-    made.text("a.json", record(square("cat", 0, 0, 3), imageHeight=None, imageWidth=None))
+    made.text("a.json", record(square("cat", 0, 0, 3), imageHeight=size, imageWidth=size))
     assert np.array(made.truth("a")).shape == (8, 16)
 
 

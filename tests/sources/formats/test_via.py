@@ -126,6 +126,7 @@ def test_faults(made):
     [
         (images(image("a.jpg", region(SQUARE))), "the regions have no attribute that tells"),
         ({"x": {"regions": [], "file_attributes": {}, "filename": 3}}, "without a file name"),
+        ({"x": {"regions": 1, "file_attributes": {}, "filename": "a.jpg"}}, "no list of objects"),
         ('{"filename": "regions", "file_attributes": ["regions"', "not JSON"),
     ],
 )

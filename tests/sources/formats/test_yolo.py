@@ -111,6 +111,9 @@ def test_names_are_needed(made):
     pair(made, "images/a.jpg", "images/b.jpg")
     with pytest.raises(DataError, match=r"nothing that names their classes; write data\.yaml"):
         made.open()
+    made.text("classes.txt", "")
+    with pytest.raises(DataError, match="names no class"):
+        made.open()
     made.text("classes.txt", "cat\n\ndog\n")
     with pytest.raises(DataError, match="an empty line among the class names"):
         made.open()

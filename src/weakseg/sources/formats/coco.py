@@ -12,6 +12,7 @@ from typing import Any
 
 from weakseg.data.truth import Region, RegionMask
 from weakseg.faults import FileError, listed
+from weakseg.sources.annotation_files import few_files
 from weakseg.sources.image_index import (
     PARTS,
     Listing,
@@ -255,11 +256,7 @@ def _folder_of(source: Path, path: Path) -> Path:
 
 
 def _jsons(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() == ".json" and path.is_file() and _looks_like_coco(path)
-    )
+    return [path for path in few_files(folder, ".json") if _looks_like_coco(path)]
 
 
 def _load(path: Path) -> tuple[dict[str, list[Any]] | None, str]:

@@ -15,6 +15,7 @@ from weakseg.sources.annotation_files import (
     Tally,
     best_listing,
     ends,
+    few_files,
     images_of,
     xml_root,
 )
@@ -33,8 +34,7 @@ def cvat_files(source: Path) -> list[Path]:
     if source.is_file():
         return [source] if source.suffix.lower() == ".xml" and _looks_right(source) else []
     for folder in (source, find_folder(source, "annotations")):
-        files = sorted(folder.glob("*.xml")) if folder else []
-        found = [file for file in files if _looks_right(file)]
+        found = [file for file in few_files(folder, ".xml") if _looks_right(file)]
         if found:
             return found
     return []
@@ -210,10 +210,12 @@ def _finite(text: str) -> float:
 
 
 def _polygon(shape: ElementTree.Element) -> tuple[str, Any]:
-    points = array("d")
-    for point in shape.attrib["points"].split(";"):
-        x, y = point.split(",")
-        points.extend((_finite(x), _finite(y)))
+    pairs = shape.attrib["points"].split(";")
+    if any(pair.count(",") != 1 for pair in pairs):
+        raise ValueError(pairs)
+    points = array("d", map(float, ",".join(pairs).split(",")))
+    if not math.isfinite(sum(points)):
+        raise ValueError(pairs)
     return "polygons", [points]
 
 

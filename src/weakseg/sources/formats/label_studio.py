@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.faults import listed
-from weakseg.sources.annotation_files import Tally, best_listing, ends, load_json
+from weakseg.sources.annotation_files import Tally, best_listing, ends, few_files, load_json
 from weakseg.sources.formats.label_studio_images import Finder, is_address, names_at
 from weakseg.sources.formats.label_studio_results import all_names, take_results
 from weakseg.sources.formats.label_studio_tables import (
@@ -23,6 +23,7 @@ from weakseg.sources.reading import Reading, Request, TableOptions
 from weakseg.types import DataError
 
 _EXPORT = "export the project from Label Studio as JSON"
+_SUFFIXES = (".json", ".csv", ".tsv")
 _USUAL = ("image", "img", "photo", "picture", "url", "file")
 
 
@@ -62,8 +63,7 @@ def label_studio_files(source: Path) -> list[Path]:
     if source.is_file():
         return [source] if _looks_right(source) else []
     for folder in (source, find_folder(source, "annotations")):
-        children = sorted(folder.iterdir()) if folder else []
-        found = [path for path in children if path.is_file() and _looks_right(path)]
+        found = [path for path in few_files(folder, *_SUFFIXES) if _looks_right(path)]
         if found:
             return found
     return []

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from weakseg.sources.marks import Mark, Marked, numbers
+from weakseg.sources.marks import Mark, Marked, numbers, side
 
 _CHOICES, _LABELS = "choices", "labels"
 _SHAPES = ("rectangle", "polygon", "brush", "ellipse", "keypoint", "bitmask", "vector")
@@ -61,7 +61,7 @@ def take_results(
         labels, choices = labels_of(result), choices_of(result)
         control = str(result.get("from_name") or result.get("type"))
         size = result.get("original_height"), result.get("original_width")
-        if all(isinstance(side, int) and 0 < side < 1 << 20 for side in size):
+        if all(map(side, size)):
             item.size = size  # type: ignore[assignment]
         if result.get("image_rotation"):
             item.exact = False

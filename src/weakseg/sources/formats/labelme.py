@@ -19,7 +19,7 @@ from weakseg.sources.annotation_files import (
     images_of,
     load_json,
 )
-from weakseg.sources.marks import IGNORE_NAME, Mark, Marked, add_entries, numbers
+from weakseg.sources.marks import IGNORE_NAME, Mark, Marked, add_entries, numbers, side
 from weakseg.sources.reading import Reading, Request
 
 _LOOKED_AT = 5
@@ -183,7 +183,7 @@ def _parse(path: Path, content: dict[str, Any]) -> _File:
     file.image = name.replace("\\", "/").strip() if isinstance(name, str) else ""
     file.has_pixels = bool(content.get("imageData"))
     sides = content.get("imageHeight"), content.get("imageWidth")
-    if all(isinstance(side, int) and 0 < side < 1 << 20 for side in sides):
+    if all(map(side, sides)):
         file.size = sides  # type: ignore[assignment]
     flags = content.get("flags")
     if isinstance(flags, dict):

@@ -16,6 +16,7 @@ from weakseg.sources.annotation_files import (
     Tally,
     best_listing,
     ends,
+    few_files,
     images_of,
     load_json,
     long_cells,
@@ -27,6 +28,7 @@ from weakseg.sources.reading import Reading, Request
 from weakseg.types import DataError
 
 _ANEW = "save the annotations anew in VIA"
+_SUFFIXES = (".json", ".csv")
 _COLUMNS = ("filename", "region_count", "region_shape_attributes", "region_attributes")
 _USUAL = ("class", "label", "name", "category", "type", "object", "tag")
 
@@ -53,8 +55,7 @@ def via_files(source: Path) -> list[Path]:
     if source.is_file():
         return [source] if _looks_right(source) else []
     for folder in (source, find_folder(source, "annotations")):
-        children = sorted(folder.iterdir()) if folder else []
-        found = [path for path in children if path.is_file() and _looks_right(path)]
+        found = [path for path in few_files(folder, *_SUFFIXES) if _looks_right(path)]
         if found:
             return found
     return []
@@ -138,6 +139,7 @@ def _looks_right(path: Path) -> bool:
 
 
 def _load(path: Path) -> tuple[list[_Image], str]:
+    """The images of a file, and what is wrong with it (empty: nothing)."""
     if path.suffix.lower() == ".csv":
         return _from_csv(path)
     content, problem = load_json(path)
@@ -147,21 +149,30 @@ def _load(path: Path) -> tuple[list[_Image], str]:
         content = content["_via_img_metadata"]
     if not isinstance(content, dict):
         return [], "not annotations of VIA: the outermost value is no object"
-    images = []
-    for record in content.values():
-        name = record.get("filename") if isinstance(record, dict) else None
-        if not isinstance(name, str):
-            return [], "an image without a file name"
-        regions = record.get("regions") or []
-        every = regions.values() if isinstance(regions, dict) else regions  # an object in version 1
-        image = _Image(name, _object(record.get("file_attributes")))
-        for region in every:
-            if not isinstance(region, dict):
-                return [], f"a region of {name!r} that is no object"
-            shape, about = region.get("shape_attributes"), region.get("region_attributes")
-            image.regions.append((_object(shape), _object(about)))
-        images.append(image)
-    return images, ""
+    try:
+        return [_image(record) for record in content.values()], ""
+    except ValueError as error:
+        return [], str(error)
+
+
+def _image(record: Any) -> _Image:
+    """An image's record.
+
+    Raises:
+        ValueError: It is none.
+    """
+    name = record.get("filename") if isinstance(record, dict) else None
+    if not isinstance(name, str):
+        raise ValueError("an image without a file name")
+    image = _Image(name, _object(record.get("file_attributes")))
+    regions = record.get("regions") or []
+    every = list(regions.values()) if isinstance(regions, dict) else regions  # in version 1
+    if not isinstance(every, list) or not all(isinstance(region, dict) for region in every):
+        raise ValueError(f"the regions of {name!r} are no list of objects")
+    for region in every:
+        shape, about = region.get("shape_attributes"), region.get("region_attributes")
+        image.regions.append((_object(shape), _object(about)))
+    return image
 
 
 def _from_csv(path: Path) -> tuple[list[_Image], str]:

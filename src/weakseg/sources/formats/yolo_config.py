@@ -108,6 +108,8 @@ class Config:
                 "an empty line among the class names, so that their numbers are unsure",
                 "remove it, or name the class that belongs there",
             )
+        if not lines:
+            self._problem(path, "names no class", "write the names in the order of their numbers")
         return tuple(enumerate(name for _, name in lines))
 
     def _images(self, part: str, listing: Listing) -> Iterator[Path]:
