@@ -51,10 +51,10 @@ def main() -> None:
         labeler = Labeler.from_run(options.model, scales=scales, mirror=mirror)
         matrix = ConfusionMatrix(len(catalog.classes))
         begun = time.perf_counter()
-        for number, mask, error in labeler.stream([sample.image for sample in catalog]):
-            if error is not None or mask is None:
-                raise SystemExit(str(error))
-            matrix.update(mask, truth[number])
+        for labeled in labeler.stream([sample.image for sample in catalog]):
+            if labeled.mask is None:
+                raise SystemExit(str(labeled.error))
+            matrix.update(labeled.mask, truth[labeled.number])
         seconds = time.perf_counter() - begun
         once = once or seconds
         lines.append(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from weakseg.config.declared import declared_settings
 from weakseg.runs.context import StageContext
 from weakseg.runs.processes import first_process
 from weakseg.runs.run_dir import VALIDATION, RunDir
@@ -76,14 +77,14 @@ STAGES: tuple[Stage, ...] = (
         "cams",
         version=3,
         needs=("classify",),
-        reads=("cams",),
+        reads=("backbone", "amr", "cams"),
         function="weakseg.stages.cams:cams",
     ),
     Stage(
         "spread",
         version=2,
         needs=("cams",),
-        reads=("spread", "prototypes"),
+        reads=("backbone", "amr", "cams", "spread", "prototypes"),
         function="weakseg.stages.spread:spread",
         when=lambda config: config.spread.active,
     ),
@@ -91,7 +92,7 @@ STAGES: tuple[Stage, ...] = (
         "seeds",
         version=1,
         needs=("cams", "spread"),
-        reads=("seeds", "refine.maps"),
+        reads=("amr.compensation", "cams.xi", "spread", "refine.maps", "seeds"),
         function="weakseg.stages.seeds:seeds",
         when=lambda config: config.refine.walks,
     ),
@@ -99,7 +100,7 @@ STAGES: tuple[Stage, ...] = (
         "relate",
         version=1,
         needs=("classify", "seeds"),
-        reads=("relate",),
+        reads=("backbone", "amr", "relate"),
         function="weakseg.stages.relate:relate",
         distributed=True,
         when=lambda config: config.refine.walks,
@@ -108,7 +109,7 @@ STAGES: tuple[Stage, ...] = (
         "walk",
         version=2,
         needs=("cams", "spread", "relate"),
-        reads=("walk", "refine.maps"),
+        reads=("backbone", "amr", "cams", "spread", "refine.maps", "relate", "walk"),
         function="weakseg.stages.walk:walk",
         when=lambda config: config.refine.walks,
     ),
@@ -116,14 +117,14 @@ STAGES: tuple[Stage, ...] = (
         "masks",
         version=2,
         needs=("cams", "spread", "walk"),
-        reads=("refine",),
+        reads=("amr.compensation", "cams.xi", "spread", "refine"),
         function="weakseg.stages.masks:masks",
     ),
     Stage(
         "evaluate",
         version=3,
         needs=("cams", "spread", "walk", "masks"),
-        reads=("evaluate",),
+        reads=("amr.compensation", "cams.xi", "spread", "refine", "evaluate"),
         function="weakseg.stages.evaluate:evaluate",
         truth=True,
     ),
@@ -131,7 +132,7 @@ STAGES: tuple[Stage, ...] = (
         "segment",
         version=2,
         needs=("classify", "masks"),
-        reads=("backbone", "segment"),
+        reads=("backbone", "amr", "segment"),
         function="weakseg.stages.segment:segment",
         truth=lambda config: config.segment.truth_masks,
         distributed=True,
@@ -288,7 +289,8 @@ def run_pipeline(
             if already := folder.done:
                 _say(console, f"{stage.name}: done earlier, skipped")
             else:
-                context = StageContext(config, catalog, run, folder, console, second)
+                own = declared_settings(config, stage.name, stage.reads)
+                context = StageContext(own, catalog, run, folder, console, second)
                 with folder.timed():
                     summary = stage.load()(context)
                 folder.finish(summary)
@@ -297,8 +299,8 @@ def run_pipeline(
                 _say(console, f"{stage.name}: done in {folder.record['seconds']:.1f} s")
             seconds = float(folder.record["seconds"])
             summaries.append(StageSummary(stage.name, already, seconds, folder.summary))
-    own, child = _peak_memory()
-    return PipelineSummary(run.path, tuple(summaries), time.monotonic() - begun, own, child)
+    peak, child = _peak_memory()
+    return PipelineSummary(run.path, tuple(summaries), time.monotonic() - begun, peak, child)
 
 
 def _assist(
@@ -316,7 +318,8 @@ def _assist(
         needs = [need for need in stage.needs if need in prints]
         while not all(StageDir(context.run.path / need).holds(prints[need]) for need in needs):
             time.sleep(0.2)
-        stage.load()(replace(context, dir=folder))
+        own = declared_settings(context.config, stage.name, stage.reads)
+        stage.load()(replace(context, config=own, dir=folder))
 
 
 def stages_until(

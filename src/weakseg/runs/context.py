@@ -22,7 +22,8 @@ class StageContext:
     """What a stage is given.
 
     Attributes:
-        config: All settings; a stage reads the sections its row in the pipeline's table names.
+        config: The settings that the stage's row in the pipeline's table declares, and no others;
+            all of them for who reads a finished run.
         catalog: The samples.
         run: The run's folder, to read other stages' results: `context.run.stage("cams")`.
         dir: The stage's own folder, to write to.
