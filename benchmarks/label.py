@@ -70,7 +70,19 @@ def child(model, path, out, options):
         "usage = resource.getrusage(resource.RUSAGE_CHILDREN);"
         "print(time.perf_counter() - start, usage.ru_maxrss / 1024); sys.exit(code)"
     )
-    command = [sys.executable, "-c", code, "label", model, path, "--out", out, "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "label",
+        model,
+        path,
+        "--out",
+        out,
+        "--device",
+        "cpu",
+        "--no-mirror",
+    ]
     run = [sys.executable, "-c", measured, *map(str, command), *options]
     text = subprocess.run(run, check=True, capture_output=True, text=True).stdout
     return tuple(map(float, text.split()))
@@ -144,7 +156,7 @@ def main():
 
 
 def speed(model, samples, rounds):
-    labeler = Labeler.from_run(model, "cpu", long_side=max(SIZE))
+    labeler = Labeler.from_run(model, "cpu", long_side=max(SIZE), mirror=False)
     labeler.folder = model
     paths = [sample.image for sample in samples]
     measured = []

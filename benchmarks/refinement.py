@@ -25,7 +25,7 @@ from weakseg.metrics.boundary_iou import BoundaryIoU, trimap_band
 from weakseg.metrics.confusion import ConfusionMatrix, mean_iou
 from weakseg.metrics.sweep import ThresholdSweep
 from weakseg.runs.context import StageContext
-from weakseg.runs.image_maps import background_scores, chosen_map, load_maps, map_stages
+from weakseg.runs.image_maps import ImageMaps, background_scores, chosen_map, map_stages
 from weakseg.runs.run_dir import RunDir
 from weakseg.runs.stage_dir import StageDir
 from weakseg.stages.masks import masks
@@ -81,8 +81,8 @@ class Bench:
         grid = torch.cat([torch.linspace(0, 1, 101), torch.tensor([blind])]).unique()
         sweep = ThresholdSweep(len(self.catalog.classes), grid)
         for sample in self.catalog:
-            kept = load_maps(context.run.path, sample.id, stage)
-            sweep.update(chosen_map(context, kept), kept["classes"], read_mask(sample.mask))
+            kept = ImageMaps.load(context.run.path, stage, sample.id)
+            sweep.update(chosen_map(context, kept), kept.classes, read_mask(sample.mask))
         best = sweep.best()
         at = sweep.at(float(grid[(grid - blind).abs().argmin()]))
         return float(mean_iou(best.counts)), float(mean_iou(at.counts)), best.threshold, blind

@@ -159,7 +159,12 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915  a table of commands
     label.add_argument(
         "--maps", action="store_true", help="keep class probabilities, too: <image>.npz"
     )
-    label.add_argument("--mirror", action="store_true", help="look at the mirror image, too")
+    label.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="look at the mirror image, too: better, and half as fast",
+    )
     label.add_argument(
         "--ignore-alpha",
         action="store_true",

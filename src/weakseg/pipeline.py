@@ -139,7 +139,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "validate",
-        version=2,
+        version=3,
         needs=("segment",),
         reads=("predict", "evaluate"),
         function="weakseg.stages.validate:validate",

@@ -115,8 +115,8 @@ def test_an_interrupted_run_goes_on(model, photos, tmp_path, monkeypatch, comput
 def test_other_models_and_settings_are_refused(model, photos, tmp_path):
     out = tmp_path / "out"
     label(model, photos, out)
-    with pytest.raises(RunError, match=r"made otherwise \(mirror: False → True\); choose another"):
-        label(model, photos, out, mirror=True)
+    with pytest.raises(RunError, match=r"made otherwise \(mirror: True → False\); choose another"):
+        label(model, photos, out, mirror=False)
     other = save_model(tmp_path / "other", seed=1)
     with pytest.raises(RunError, match=r"made otherwise \(model: "):
         label(other, photos, out)
@@ -219,14 +219,14 @@ def test_the_command(weak, model, photos, tmp_path):
     assert re.search(r"0 masks in \d+ s, 3 there already: ", text)
     code, text, _ = weak(
         *("label", model, photos / "*.png", photos / "sub", "--out", tmp_path / "other"),
-        *("--full-size", "--mirror", "--scales", "0.75,1.5", "--maps"),
+        *("--full-size", "--no-mirror", "--scales", "0.75,1.5", "--maps"),
     )
     assert code == 0
     assert sorted(path.name for path in (tmp_path / "other").glob("*.npz")) == ["a.npz", "c.npz"]
     settings = json.loads((tmp_path / "other" / "label.json").read_text())
     assert settings["long_side"] is None
     assert settings["scales"] == [0.75, 1.5]
-    assert settings["mirror"] is True
+    assert settings["mirror"] is False
     assert sorted(path.name for path in (tmp_path / "other").glob("*.png")) == ["a.png", "c.png"]
 
 

@@ -10,7 +10,7 @@ import torch
 from weakseg import api
 from weakseg.data.images import image_size, read_mask
 from weakseg.demo_data.data_set import write_demo
-from weakseg.runs.image_maps import load_maps, map_kinds, read_boundary
+from weakseg.runs.image_maps import ImageMaps, map_kinds
 
 SET = (
     "fit.epochs=1",
@@ -96,8 +96,8 @@ def test_seeds_are_of_the_tags_background_or_unknown(run):
 def test_boundaries_and_walked_maps_share_a_grid(run):
     _, samples = images_of(run)
     for sample in samples:
-        walked = load_maps(run.run, sample["id"], "walk")["walk"]
-        boundary = read_boundary(run.run, sample["id"])
+        kept = ImageMaps.load(run.run, "walk", sample["id"])
+        walked, boundary = kept.maps["walk"], kept.boundary
         assert walked.shape == (len(sample["tags"]), *boundary.shape)
         assert 0 <= float(boundary.min()) <= float(boundary.max()) <= 1
 
@@ -193,5 +193,5 @@ def test_a_fixed_threshold_is_taken_as_it_is(data, run):
 
 
 def test_map_kinds_of_one_branch():
-    kept = {"spotlight": torch.rand(1, 4, 4)}
+    kept = ImageMaps(torch.tensor([0]), (16, 16), {"spotlight": torch.rand(1, 4, 4)})
     assert set(map_kinds(None, kept)) == {"spotlight"}

@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 
 from weakseg import api
 from weakseg.demo_data.data_set import write_demo
-from weakseg.runs.image_maps import load_maps
+from weakseg.runs.image_maps import ImageMaps
 
 SET = (
     "fit.epochs=1",
@@ -53,17 +53,17 @@ def ids(run):
 
 
 def all_maps(run, stage, names):
-    return [load_maps(run, name, stage)["spotlight"] for name in names]
+    return [ImageMaps.load(run, stage, name).maps["spotlight"] for name in names]
 
 
 def test_maps_are_stretched_on_the_same_grid(run):
     for sample_id in ids(run):
-        before = load_maps(run.run, sample_id)
-        after = load_maps(run.run, sample_id, "spread")
-        assert torch.equal(before["classes"], after["classes"])
+        before = ImageMaps.load(run.run, "cams", sample_id)
+        after = ImageMaps.load(run.run, "spread", sample_id)
+        assert torch.equal(before.classes, after.classes)
         for branch in ("spotlight", "compensation"):
-            assert after[branch].shape == before[branch].shape
-            for map_ in after[branch]:
+            assert after.maps[branch].shape == before.maps[branch].shape
+            for map_ in after.maps[branch]:
                 assert float(map_.min()) == 0
                 assert float(map_.max()) == pytest.approx(1, abs=2e-3)
 

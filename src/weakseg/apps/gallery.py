@@ -11,7 +11,7 @@ from weakseg.apps.picture_grid import heat, sheet
 from weakseg.data.images import read_mask, read_sample
 from weakseg.data.masks import overlay
 from weakseg.runs.context import StageContext
-from weakseg.runs.image_maps import chosen_map, load_maps, read_boundary
+from weakseg.runs.image_maps import ImageMaps, chosen_map
 from weakseg.runs.run_dir import RunDir
 from weakseg.types import Sample
 
@@ -47,22 +47,24 @@ def _row(context: StageContext, sample: Sample, plain: Path | None) -> dict[str,
     image = read_sample(sample)
     row = {"photo": image}
     if plain is not None:
-        row["plain CAM"] = heat(image, load_maps(plain, sample.id)["spotlight"].amax(dim=0))
-    kept = load_maps(run, sample.id)
-    if "compensation" in kept:
-        row["compensation"] = heat(image, kept["compensation"].amax(dim=0))
+        alone = ImageMaps.load(plain, "cams", sample.id)
+        row["plain CAM"] = heat(image, alone.maps["spotlight"].amax(dim=0))
+    kept = ImageMaps.load(run, "cams", sample.id)
+    if "compensation" in kept.maps:
+        row["compensation"] = heat(image, kept.maps["compensation"].amax(dim=0))
         row["weighted CAM"] = heat(image, chosen_map(context, kept).amax(dim=0))
     else:
-        row["CAM"] = heat(image, kept["spotlight"].amax(dim=0))
+        row["CAM"] = heat(image, kept.maps["spotlight"].amax(dim=0))
     if config.spread.active:
-        spread = chosen_map(context, load_maps(run, sample.id, "spread"))
+        spread = chosen_map(context, ImageMaps.load(run, "spread", sample.id))
         row["spread"] = heat(image, spread.amax(dim=0))
     if config.refine.walks:
         seeds = read_mask(run / "seeds" / f"{sample.id}.png")
         row["seeds"] = overlay(image, _enlarged(seeds, image))
-        row["boundary"] = heat(image, read_boundary(run, sample.id), alpha=0.8)
-        walked = load_maps(run, sample.id, "walk")["walk"]
-        row["walk"] = heat(image, walked.amax(dim=0))
+        walked = ImageMaps.load(run, "walk", sample.id)
+        if walked.boundary is not None:
+            row["boundary"] = heat(image, walked.boundary, alpha=0.8)
+        row["walk"] = heat(image, walked.maps["walk"].amax(dim=0))
     row["mask"] = overlay(image, read_mask(run / "masks" / f"{sample.id}.png"))
     if sample.mask is not None:
         row["truth"] = overlay(image, read_mask(sample.mask))

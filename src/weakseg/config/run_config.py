@@ -138,7 +138,6 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
             "augment": {"crop": 256, "long_side": [200, 800]},
             "long_side": 416,
         },
-        "predict": {"scales": [1.0]},
     },
     "standard": {
         "fit": {"epochs": 6, "accumulate": 2},
@@ -183,7 +182,6 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
             "augment": {"crop": 160, "long_side": [160, 320]},
             "long_side": 256,
         },
-        "predict": {"scales": [1.0]},
     },
 }
 """What each preset changes of the defaults."""

@@ -24,7 +24,7 @@ class PredictSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scales: tuple[PositiveFloat, ...] = Field(
-        (0.75, 1.0, 1.25), min_length=1, description="multiples of the working size"
+        (1.0,), min_length=1, description="multiples of the working size"
     )
     mirror: bool = Field(True, description="look at the mirror image, too")
 

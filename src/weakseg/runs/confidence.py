@@ -6,7 +6,7 @@ from torch import Tensor
 
 from weakseg.ops.cams import upsampled
 from weakseg.runs.context import StageContext
-from weakseg.runs.image_maps import chosen_map, load_maps, map_stages
+from weakseg.runs.image_maps import ImageMaps, chosen_map, map_stages
 
 
 def mask_confidences(context: StageContext, sample_id: str, labels: Tensor) -> dict[int, float]:
@@ -27,10 +27,10 @@ def mask_confidences(context: StageContext, sample_id: str, labels: Tensor) -> d
     Raises:
         RunError: The maps are missing or damaged.
     """
-    kept = load_maps(context.run.path, sample_id, map_stages(context)[-1])
+    kept = ImageMaps.load(context.run.path, map_stages(context)[-1], sample_id)
     height, width = labels.shape
     found = {}
-    indices = (kept["classes"] + 1).tolist()
+    indices = (kept.classes + 1).tolist()
     for map_, index in zip(chosen_map(context, kept), indices, strict=True):
         inside = labels == index
         if bool(inside.any()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -14,6 +15,7 @@ from weakseg.ops.cams import weighted_cam
 from weakseg.ops.propagation import HALF
 from weakseg.ops.thresholds import blind_threshold, score_histogram
 from weakseg.runs.context import StageContext
+from weakseg.runs.stage_dir import StageDir
 from weakseg.types import RunError
 
 BRANCHES = ("spotlight", "compensation")
@@ -22,41 +24,67 @@ _POOLED = 4000
 """Images whose scores a threshold is chosen from, about."""
 
 
-def load_maps(run: Path, sample_id: str, stage: str = "cams") -> dict[str, Tensor]:
-    """The maps of an image.
+@dataclass(frozen=True)
+class ImageMaps:
+    """The maps of an image that a stage keeps, in `<stage>/<id>.npz`.
 
-    Args:
-        run: The run's folder, the stage finished.
-        sample_id: The image.
-        stage: `cams`, `spread` or `walk`.
-
-    Returns:
-        `classes` int64 [n] (counted from 0), `size` int64 [2] (height and width of the image),
-        and maps float32 [n,h,w] in 0..1 on the stride-4 grid of the resized image: `spotlight` and,
-        with two branches, `compensation`; of the stage `walk` only `walk`.
-
-    Raises:
-        RunError: The file is missing or damaged.
+    Attributes:
+        classes: int64 [n], counted from 0: the image's tags.
+        size: Height and width of the image, upright, in pixels.
+        maps: By kind (`spotlight`, `compensation`; of the stage `walk` only `walk`) float32 [n,h,w]
+            in 0..1 on the stride-4 grid of the resized image.
+        boundary: Boundary probabilities float32 [h,w] in 0..1, where the stage keeps them.
     """
-    path = run / stage / f"{sample_id}.npz"
-    needed = "walk" if stage == "walk" else "spotlight"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-        classes, size = arrays.pop("classes").long(), arrays.pop("size").long()
-        arrays.pop("boundary", None)
-        maps = {name: value.float() for name, value in arrays.items()}
-        if needed not in maps:
-            raise ValueError(f"it holds no {needed}")
-        for name, value in maps.items():
-            fits = value.ndim == 3 and len(value) == len(classes)
-            if not fits or not bool(((value >= 0) & (value <= 1)).all()):
-                raise ValueError(f"{name} is no [{len(classes)},h,w] in 0..1")
-        if size.shape != (2,):
-            raise ValueError(f"its size is {size.tolist()}")
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise _unreadable(path, error) from error
-    return {"classes": classes, "size": size, **maps}
+
+    classes: Tensor
+    size: tuple[int, int]
+    maps: Mapping[str, Tensor]
+    boundary: Tensor | None = None
+
+    @classmethod
+    def load(cls, run: Path, stage: str, sample_id: str) -> ImageMaps:
+        """Reads the maps of an image.
+
+        Args:
+            run: The run's folder.
+            stage: `cams`, `spread` or `walk`.
+            sample_id: The image.
+
+        Raises:
+            RunError: The file is missing or damaged.
+        """
+        path = run / stage / f"{sample_id}.npz"
+        needed = "walk" if stage == "walk" else "spotlight"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+            classes, size = arrays.pop("classes").long(), arrays.pop("size").long()
+            boundary = arrays.pop("boundary", None)
+            maps = {name: value.float() for name, value in arrays.items()}
+            if needed not in maps:
+                raise ValueError(f"it holds no {needed}")
+            for name, value in maps.items():
+                fits = value.ndim == 3 and len(value) == len(classes)
+                if not fits or not bool(((value >= 0) & (value <= 1)).all()):
+                    raise ValueError(f"{name} is no [{len(classes)},h,w] in 0..1")
+            if size.shape != (2,):
+                raise ValueError(f"its size is {size.tolist()}")
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise _unreadable(path, error) from error
+        height, width = size.tolist()
+        return cls(classes, (height, width), maps, None if boundary is None else boundary.float())
+
+    def save(self, folder: StageDir, sample_id: str) -> None:
+        """Writes the maps as half floats, whole or not at all."""
+        arrays = dict(self.maps)
+        if self.boundary is not None:
+            arrays["boundary"] = self.boundary
+        folder.write_npz(
+            f"{sample_id}.npz",
+            classes=self.classes.cpu().numpy().astype(np.int64),
+            size=np.array(self.size, np.int64),
+            **{name: value.cpu().numpy().astype(np.float16) for name, value in arrays.items()},
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> RunError:
@@ -66,38 +94,24 @@ def _unreadable(path: Path, error: Exception) -> RunError:
     return RunError(f"{path} is damaged: {str(error) or type(error).__name__}; remove it, {remedy}")
 
 
-def read_boundary(run: Path, sample_id: str) -> Tensor:
-    """The boundary probabilities float32 [h,w] of an image that the stage `walk` kept.
-
-    Raises:
-        RunError: The file is missing or damaged.
-    """
-    path = run / "walk" / f"{sample_id}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return torch.from_numpy(file["boundary"]).float()
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise _unreadable(path, error) from error
-
-
 def map_stage(context: StageContext) -> str:
     """The stage whose maps seeds and masks begin with."""
     return "spread" if context.config.spread.active else "cams"
 
 
-def map_kinds(context: StageContext, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def map_kinds(context: StageContext, kept: ImageMaps) -> dict[str, Tensor]:
     """All maps of an image, [n,h,w] in 0..1: each branch's and, of two branches, the weighted."""
-    kinds = {name: value for name, value in kept.items() if name not in ("classes", "size")}
+    kinds = dict(kept.maps)
     if all(name in kinds for name in BRANCHES):
         kinds["weighted"] = kinds["spotlight"]
-        if len(kept["classes"]):  # the maximum of no map is not known
+        if len(kept.classes):  # the maximum of no map is not known
             kinds["weighted"] = weighted_cam(
                 kinds["spotlight"], kinds["compensation"], context.config.cams.xi
             )
     return kinds
 
 
-def chosen_map(context: StageContext, kept: Mapping[str, Tensor]) -> Tensor:
+def chosen_map(context: StageContext, kept: ImageMaps) -> Tensor:
     """The maps [n,h,w] that `refine.maps` names; a plain CAM network has the spotlight's alone."""
     kinds = map_kinds(context, kept)
     return kinds.get(context.config.refine.maps, next(iter(kinds.values())))
@@ -141,7 +155,7 @@ def background_scores(context: StageContext, stage: str) -> dict[str, float]:
     pooled: dict[str, Tensor] = {}
     with context.track(f"{stage}, threshold", 1 if halves else len(looked_at)) as advance:
         for sample in looked_at[:1] if halves else looked_at:
-            kept = load_maps(context.run.path, sample.id, stage)
+            kept = ImageMaps.load(context.run.path, stage, sample.id)
             for kind, maps in map_kinds(context, kept).items():
                 histogram = score_histogram(maps)
                 pooled[kind] = pooled[kind] + histogram if kind in pooled else histogram

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from weakseg.models.cpu.inference import fixed, mean_inputs
 from weakseg.ops.cams import CamSettings, careful_cams, multi_scale_cams, normalized
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_batches import image_batches
-from weakseg.runs.image_maps import BRANCHES
+from weakseg.runs.image_maps import BRANCHES, ImageMaps
 from weakseg.stages.classify import load_network
 from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory
@@ -29,7 +28,7 @@ _EXAMPLES = 16
 
 @kept_memory()
 def cams(context: StageContext) -> Mapping[str, object]:
-    """Compute the maps of every image that has none yet; writes `<id>.npz` (see `load_maps`)."""
+    """Compute the maps of every image that has none yet; writes `<id>.npz` (see `ImageMaps`)."""
     config = context.config
     settings = config.cams
     pending = [s for s in context.catalog if not context.dir.file(f"{s.id}.npz").is_file()]
@@ -45,16 +44,14 @@ def cams(context: StageContext) -> Mapping[str, object]:
             maps = network.maps(images, [sample.tags for sample in samples], settings)
             for place, sample in enumerate(samples):
                 classes = sorted(sample.tags)
-                arrays = {
-                    name: normalized(branch[place, classes]).cpu().numpy().astype(np.float16)
+                kinds = {
+                    name: normalized(branch[place, classes])
                     for name, branch in zip(BRANCHES, maps, strict=False)
                 }
-                context.dir.write_npz(
-                    f"{sample.id}.npz",
-                    classes=np.array(classes, np.int64),
-                    size=np.array(image_size(sample.image), np.int64),
-                    **arrays,
+                found = ImageMaps(
+                    torch.tensor(classes, dtype=torch.int64), image_size(sample.image), kinds
                 )
+                found.save(context.dir, sample.id)
             advance(len(samples))
     return {"images": total, "maps": sum(len(sample.tags) for sample in context.catalog)}
 

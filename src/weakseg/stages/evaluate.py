@@ -25,7 +25,7 @@ from weakseg.metrics.scores import (
 from weakseg.metrics.sweep import SweepPoint, ThresholdSweep
 from weakseg.metrics.truth_agreement import TruthAgreement
 from weakseg.runs.context import StageContext
-from weakseg.runs.image_maps import load_maps, map_kinds, map_stages, map_title
+from weakseg.runs.image_maps import ImageMaps, map_kinds, map_stages, map_title
 from weakseg.types import IGNORE, DataError, RunError, Sample
 
 _REMEDY = "remove that stage's folder and give `weakseg run` again"
@@ -176,8 +176,8 @@ def _read_maps(
     """The maps [n,h,w] that each stage kept, by title, and their classes [n] from 0."""
     found = {}
     for stage in map_stages(context):
-        kept = load_maps(context.run.path, sample.id, stage)
-        classes, size = kept["classes"], tuple(kept["size"].tolist())
+        kept = ImageMaps.load(context.run.path, stage, sample.id)
+        classes, size = kept.classes, kept.size
         if size != tuple(truth.shape):
             raise _damaged(context, sample, stage, f"its size is {size}, not {tuple(truth.shape)}")
         if bool(((classes < 0) | (classes >= len(context.catalog.classes))).any()):

@@ -12,10 +12,10 @@ from weakseg.ops.label_maps import best_labels, class_labels
 from weakseg.ops.refinement import refined_shares
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import (
+    ImageMaps,
     background_scores,
     chosen_map,
     chosen_title,
-    load_maps,
     map_stages,
 )
 from weakseg.runs.parallel import each
@@ -65,9 +65,9 @@ class _Job:
         path = context.dir.file(f"{sample.id}.png")
         if path.is_file():  # from an interrupted run; files are whole or not there
             return float((read_mask(path) > 0).float().mean())
-        kept = load_maps(context.run.path, sample.id, self.stage)
-        maps, classes = chosen_map(context, kept), kept["classes"]
-        height, width = kept["size"].tolist()
+        kept = ImageMaps.load(context.run.path, self.stage, sample.id)
+        maps, classes = chosen_map(context, kept), kept.classes
+        height, width = kept.size
         if settings.kind in ("none", "irn") or not len(classes):
             labels = label_map(maps, classes, self.threshold, (height, width))
         else:

@@ -14,10 +14,10 @@ from weakseg.ops.label_maps import class_labels
 from weakseg.ops.seeds import SeedSettings, confident_seeds, doubtful, scaled_crf
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import (
+    ImageMaps,
     background_scores,
     chosen_map,
     chosen_title,
-    load_maps,
     map_stage,
 )
 from weakseg.runs.parallel import each
@@ -60,9 +60,9 @@ class _Job:
 
     def __call__(self, sample: Sample) -> None:
         context, settings = self.context, self.context.config.seeds
-        kept = load_maps(context.run.path, sample.id, map_stage(context))
-        maps, classes = chosen_map(context, kept), kept["classes"]
-        height, width = kept["size"].tolist()
+        kept = ImageMaps.load(context.run.path, map_stage(context), sample.id)
+        maps, classes = chosen_map(context, kept), kept.classes
+        height, width = kept.size
         size = working_size(height, width, min(settings.long_side, max(height, width)))
         image = resized(read_sample(sample, max_side=max(size)), size)
         careful, generous = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -22,7 +21,7 @@ from weakseg.ops.prototypes import (
     sorted_out,
 )
 from weakseg.runs.context import StageContext
-from weakseg.runs.image_maps import BRANCHES, load_maps
+from weakseg.runs.image_maps import BRANCHES, ImageMaps
 from weakseg.stages.cams import map_batches
 from weakseg.stages.classify import load_network
 from weakseg.training.device import Inference
@@ -36,7 +35,7 @@ _GATHERED_BYTES = 256 * 2**20
 
 
 def spread(context: StageContext) -> Mapping[str, object]:
-    """Improve the maps of every image that has no result; writes `<id>.npz` (see `load_maps`)."""
+    """Improve the maps of every image that has no result; writes `<id>.npz` (see `ImageMaps`)."""
     config, catalog = context.config, context.catalog
     settings = config.spread
     inference = Inference(config.device, config.precision)
@@ -56,13 +55,13 @@ def spread(context: StageContext) -> Mapping[str, object]:
                 ]
             size = grid_size(pixels.shape[-2], pixels.shape[-1])
             for place, sample in enumerate(samples):
-                kept = load_maps(context.run.path, sample.id)
+                kept = ImageMaps.load(context.run.path, "cams", sample.id)
                 maps = {}
                 for branch in BRANCHES:
-                    if branch not in kept:
+                    if branch not in kept.maps:
                         continue
-                    found = kept[branch].to(inference.device)
-                    classes = kept["classes"].tolist()
+                    found = kept.maps[branch].to(inference.device)
+                    classes = kept.classes.tolist()
                     if settings.prototypes and classes:
                         known = prototypes[branch]
                         local = torch.stack(
@@ -74,13 +73,8 @@ def spread(context: StageContext) -> Mapping[str, object]:
                         found = stretched(
                             torch.stack([upsampled(each, size) for each in wide]).mean(0)
                         )
-                    maps[branch] = found.clamp(0, 1).cpu().numpy().astype(np.float16)
-                context.dir.write_npz(
-                    f"{sample.id}.npz",
-                    classes=kept["classes"].numpy(),
-                    size=kept["size"].numpy(),
-                    **maps,
-                )
+                    maps[branch] = found.clamp(0, 1)
+                ImageMaps(kept.classes, kept.size, maps).save(context.dir, sample.id)
             advance(len(samples))
     return {
         "images": len(catalog),
@@ -159,14 +153,14 @@ def _centres(
             with torch.no_grad():
                 last = _last_features(network, pixels.float() / 255, inference)
             for place, sample in enumerate(batch):
-                kept = load_maps(context.run.path, sample.id)
-                for position, index in enumerate(kept["classes"].tolist()):
+                kept = ImageMaps.load(context.run.path, "cams", sample.id)
+                for position, index in enumerate(kept.classes.tolist()):
                     if index not in chosen[sample.id]:
                         continue
                     for branch in branches:
                         vectors = gathered(
                             last[branch][place],
-                            kept[branch][position].to(last[branch].device),
+                            kept.maps[branch][position].to(last[branch].device),
                             settings.foreground,
                             max(1, most // images_of[index]),
                         )

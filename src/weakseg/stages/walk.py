@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from weakseg.ops.cams import grid_size, upsampled
 from weakseg.ops.walk import random_walk
 from weakseg.runs.context import StageContext
-from weakseg.runs.image_maps import chosen_map, load_maps, map_stage
+from weakseg.runs.image_maps import ImageMaps, chosen_map, map_stage
 from weakseg.stages.cams import map_batches
 from weakseg.stages.classify import load_network
 from weakseg.stages.relate import boundaries, load_relations
@@ -22,7 +21,7 @@ _MAX_PIXELS = 500_000
 
 
 def walk(context: StageContext) -> Mapping[str, object]:
-    """Walk the maps of every image that has no result; writes `<id>.npz` (see `load_maps`).
+    """Walk the maps of every image that has no result; writes `<id>.npz` (see `ImageMaps`).
 
     Beside the maps `walk` it keeps the `boundary` probabilities [h,w].
     """
@@ -41,15 +40,10 @@ def walk(context: StageContext) -> Mapping[str, object]:
                 features = network.pyramid(torch.cat([pixels, pixels.flip(-1)]))
             found = boundaries([x.float() for x in features], net, grid)
             for boundary, sample in zip(found, samples, strict=True):
-                kept = load_maps(context.run.path, sample.id, stage)
+                kept = ImageMaps.load(context.run.path, stage, sample.id)
                 walked = _walked(chosen_map(context, kept).to(boundary.device), boundary, context)
-                context.dir.write_npz(
-                    f"{sample.id}.npz",
-                    classes=kept["classes"].numpy(),
-                    size=kept["size"].numpy(),
-                    walk=walked.cpu().numpy().astype(np.float16),
-                    boundary=boundary.cpu().numpy().astype(np.float16),
-                )
+                maps = ImageMaps(kept.classes, kept.size, {"walk": walked}, boundary)
+                maps.save(context.dir, sample.id)
             advance(len(samples))
     return {"images": len(catalog)}
 
