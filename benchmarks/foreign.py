@@ -26,13 +26,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 from PIL import Image
 
 import weakseg
-from foreign_layouts import annotations, tables
+from foreign_layouts import annotations, tables, tools
 from foreign_layouts.parts import Layout, mask
 from weakseg.data.truth import true_mask
 from weakseg.types import WeaksegError
 
 RESULTS = Path(__file__).parent / "results" / "foreign.md"
-LAYOUTS: tuple[Layout, ...] = (*tables.LAYOUTS, *annotations.LAYOUTS)
+LAYOUTS: tuple[Layout, ...] = (
+    *tables.LAYOUTS,
+    *annotations.LAYOUTS,
+    *tools.LAYOUTS,
+)
 RIGHT, REFUSED = "right", "refused, with the remedy"
 
 

@@ -97,6 +97,16 @@ def test_darknet_as_cvat_writes_it(made):
     assert "'data/obj_train_data/a.jpg' is taken for 'obj_train_data/a.jpg'" in note
 
 
+def test_label_studio_exports_yolo_with_notes(made):
+    pair(made, "images/0a1b2c3d-a.jpg", "images/0a1b2c3d-b.jpg")
+    made.text("classes.txt", "cat\ndog\n")
+    categories = [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
+    info = {"year": 2024, "version": "1.0", "contributor": "Label Studio"}
+    made.text("notes.json", {"categories": categories, "info": info})
+    assert made.tags() == {"0a1b2c3d-a": {"cat"}, "0a1b2c3d-b": {"cat", "dog"}}
+    assert made.check() == ([], [])
+
+
 def test_names_beside_the_labels(made):
     pair(made, "train/a.jpg", "valid/b.jpg")
     made.text("train/_darknet.labels", "cat\ndog\n")
@@ -109,7 +119,7 @@ def test_names_beside_the_labels(made):
 
 def test_names_are_needed(made):
     pair(made, "images/a.jpg", "images/b.jpg")
-    with pytest.raises(DataError, match=r"nothing that names their classes; write data\.yaml"):
+    with pytest.raises(DataError, match=r"nothing that names their classes; name the folder"):
         made.open()
     made.text("classes.txt", "")
     with pytest.raises(DataError, match="names no class"):

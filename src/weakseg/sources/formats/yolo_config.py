@@ -73,7 +73,8 @@ class Config:
             self._problem(
                 self.folder,
                 "label files of YOLO, but nothing that names their classes",
-                "write data.yaml, or the names in the order of their numbers into classes.txt",
+                "name the folder that has data.yaml, or write the names into classes.txt in the "
+                "order of their numbers",
             )
         for names, path in told.items():
             self.names, self.file = names, path
