@@ -5,7 +5,8 @@ from pathlib import Path
 
 from weakseg.data.images import read_mask
 from weakseg.data.truth import Region, RegionMask
-from weakseg.runs.true_masks import with_mask_files
+from weakseg.runs.run_dir import RunDir
+from weakseg.runs.true_masks import TRUTH, with_mask_files
 from weakseg.types import Catalog, Sample
 
 
@@ -34,3 +35,11 @@ def test_nothing_is_written_where_there_are_no_annotations(tmp_path):
     catalog = Catalog(("cat",), (Sample("a", Path("a.jpg"), frozenset()),))
     assert with_mask_files(catalog, tmp_path / "truth") is catalog
     assert not (tmp_path / "truth").exists()
+
+
+def test_a_run_begins_by_drawing_and_is_known_again_if_it_ends_there(tmp_path):
+    box = RegionMask(Path("a.json"), (4, 6), (Region("dog", "rectangle", (1, 1, 3, 3)),))
+    catalog = Catalog(("dog",), (Sample("a", Path("a.jpg"), frozenset([0]), annotation=box),))
+    with_mask_files(catalog, tmp_path / "run" / TRUTH)
+    with RunDir(tmp_path / "run").locked():
+        pass

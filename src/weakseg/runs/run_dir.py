@@ -24,7 +24,7 @@ FORMAT = "weakseg-run-1"
 CATALOG, VALIDATION = "catalog.json", "catalog_val.json"
 """What the run is about, and the second split on which its segmentation network is tried."""
 
-_OWN_NAMES = {".lock", "traceback.txt"}
+_OWN_NAMES = {".lock", "traceback.txt", "truth"}
 
 
 class RunDir:
