@@ -56,6 +56,13 @@ def test_jpeg_is_what_pillow_reads(tmp_path, progressive):
     close(read_image(tmp_path / "a.jpg"), expected, 2)
 
 
+def test_no_decoder_that_is_going_away_is_used(tmp_path):
+    Image.fromarray(smooth()).save(tmp_path / "a.jpg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_image(tmp_path / "a.jpg")
+
+
 @pytest.mark.parametrize("name", ["a.webp", "a.bmp", "a.tif", "a.gif", "a.ppm", "a.jp2"])
 def test_other_formats(tmp_path, name):
     options = {"lossless": True} if name == "a.webp" else {}

@@ -130,7 +130,7 @@ def _rgb(image: Image.Image, ignore_alpha: bool) -> npt.NDArray[np.uint8]:
             return np.array(rgba)[..., :3]
         white = Image.new("RGBA", rgba.size, "white")
         return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _scaled(gray: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
