@@ -59,7 +59,7 @@ class Drawing:
     def catalog(self):
         return Catalog(self.classes, tuple(sorted(self.samples, key=lambda s: s.id)))
 
-    def run(self, name="run", *, branches=2, overrides=(), until=None):
+    def run(self, name="run", *, branches=2, overrides=(), until=None, force=False):
         """The finished run's folder."""
 
         def classify(context):
@@ -102,7 +102,7 @@ class Drawing:
         path = self.folder / name
         run_pipeline(
             load_config("fast", overrides=[*BARE, *overrides]), RunDir(path), catalog=self.catalog, source=self.folder,
-            stages=table, until=until, console=QUIET,
+            stages=table, until=until, force=force, console=QUIET,
         )  # fmt: skip
         return path
 

@@ -274,3 +274,23 @@ def test_stages_that_the_settings_no_longer_ask_for_are_not_shown(drawing):
     names = [stage.name for stage in read_facts(run).stages]
     assert "cams" in names
     assert not {"relate", "walk", "spread"} & set(names)
+
+
+@pytest.mark.parametrize(
+    ("changed", "until", "shown"),
+    [
+        ("refine.threshold=0.6", "masks", ["classify", "cams", "masks"]),
+        ("fit.epochs=9", "cams", ["classify", "cams"]),
+        ("fit.epochs=9", "classify", ["classify"]),
+        ("evaluate.boundary_ratio=0.03", "masks", ["classify", "cams", "masks"]),
+        ("segment.fit.epochs=3", "masks", ["classify", "cams", "masks", "evaluate"]),
+    ],
+)
+def test_results_of_other_settings_are_not_shown(drawing, changed, until, shown):
+    drawing.add("a", ["cat"], truth=True)
+    run = drawing.run()
+    assert [stage.name for stage in read_facts(run).stages][-1] == "evaluate"
+    drawing.run(overrides=[changed], until=until, force=True)
+    facts = read_facts(run)
+    assert [stage.name for stage in facts.stages] == shown
+    assert bool(facts.scores) == ("evaluate" in shown)

@@ -22,7 +22,7 @@ from weakseg.files import read_json
 from weakseg.pipeline import STAGES
 from weakseg.runs.context import StageContext
 from weakseg.runs.run_dir import RunDir
-from weakseg.runs.stage_dir import StageDir
+from weakseg.runs.stage_dir import StageDir, fingerprint_hash
 from weakseg.types import Catalog, RunError
 
 ABOUT: Mapping[str, str] = {
@@ -186,11 +186,23 @@ def read_facts(path: Path) -> Facts:
 
 
 def _stage_names(path: Path, config: RunConfig) -> list[str]:
-    """The run's stages that have begun; those that its settings no longer ask for are left out."""
-    found = {folder.parent.name for folder in path.glob("*/fingerprint.json")}
-    known = {stage.name for stage in STAGES}
-    asked = [stage.name for stage in STAGES if stage.name in found and stage.when(config)]
-    return asked + sorted(found - known)
+    """The run's stages that have begun, without what a call with other settings left behind.
+
+    Left out are stages that the settings no longer ask for, and results of other settings or of
+    another stage's results than there are now.
+    """
+    found = {file.parent.name: StageDir(file.parent) for file in path.glob("*/fingerprint.json")}
+    hashes: dict[str, str] = {}
+    for stage in STAGES:
+        if stage.name not in found or not stage.when(config):
+            continue
+        made = found[stage.name].fingerprint
+        settings = config.sections(("seed", *stage.reads))
+        if all(made.get(key, value) == value for key, value in settings.items()) and all(
+            hashes.get(need) == used for need, used in made.get("needs", {}).items()
+        ):
+            hashes[stage.name] = fingerprint_hash(made)
+    return [*hashes, *sorted(found.keys() - {stage.name for stage in STAGES})]
 
 
 def _stage_fact(folder: StageDir, total: float) -> StageFact:
