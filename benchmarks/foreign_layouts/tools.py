@@ -185,9 +185,9 @@ _DARKNET = {
     "train.txt": "".join(f"data/obj_train_data/{name}.jpg\n" for name in TAGS),
 }
 _LISTS = {
-    "data.yaml": "path: /home/me/pets\ntrain: train.txt\nval: val.txt\nnames: [cat, dog]\n",
-    "train.txt": "/home/me/pets/images/a.jpg\n/home/me/pets/images/b.jpg\n",
-    "val.txt": "/home/me/pets/images/c.jpg\n/home/me/pets/images/d.jpg\n",
+    "data.yaml": "path: /data/me/pets\ntrain: train.txt\nval: val.txt\nnames: [cat, dog]\n",
+    "train.txt": "/data/me/pets/images/a.jpg\n/data/me/pets/images/b.jpg\n",
+    "val.txt": "/data/me/pets/images/c.jpg\n/data/me/pets/images/d.jpg\n",
 }
 _HASHED = {f"0a1b2c3d-{name}": tags for name, tags in TAGS.items()}
 _SUBSETS = {f"{'train' if name in 'ab' else 'val'}/{name}": tags for name, tags in TAGS.items()}

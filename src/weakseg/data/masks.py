@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
-import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +15,12 @@ from torch import Tensor
 
 from weakseg.data.images import read_mask
 from weakseg.data.palette import voc_colours
-from weakseg.types import BACKGROUND, IGNORE, RunError
+from weakseg.files import write_atomic
+from weakseg.types import BACKGROUND, IGNORE
 
 __all__ = ["mask_classes", "overlay", "read_mask", "voc_palette", "write_mask"]
 
 _CLASSES = "weakseg:classes"  # the PNG text that holds the classes' names
-_counter = itertools.count()
 
 
 def voc_palette() -> Tensor:
@@ -64,7 +61,7 @@ def write_mask(path: Path | str, indices: Tensor, classes: Sequence[str] | None 
     buffer = io.BytesIO()
     # Level 9 saves another seventh but takes seven times as long.
     image.save(buffer, "PNG", compress_level=6, pnginfo=info)
-    _write_whole(Path(path), buffer.getvalue())
+    write_atomic(Path(path), buffer.getvalue())
 
 
 def mask_classes(path: Path | str) -> tuple[str, ...] | None:
@@ -125,16 +122,3 @@ def _label_map(indices: Tensor) -> Tensor:
                 f"expected integer indices in 0..{IGNORE}, got {indices.dtype} in {low:g}..{high:g}"
             )
     return indices.to(torch.uint8)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    part = path.parent / f".{os.getpid()}-{threading.get_ident()}-{next(_counter)}.png.tmp"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise RunError(f"cannot write {path}: {error.strerror or error}") from error
-        raise

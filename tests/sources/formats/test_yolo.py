@@ -47,7 +47,7 @@ SPLITS = {
     "absolute": ("path: /kaggle/data\ntrain: /kaggle/data/images/train\nval: images/val\n", {}),
     "lists": (
         "path: .\ntrain: train.txt\nval: val.txt\n",
-        {"train.txt": "./images/train/a.jpg\n", "val.txt": "/home/me/images/val/b.jpg\n"},
+        {"train.txt": "./images/train/a.jpg\n", "val.txt": "/data/me/images/val/b.jpg\n"},
     ),
     "several": ("train: [images/train]\nval: [images/val, images/nowhere]\n", {}),
 }
