@@ -43,6 +43,7 @@ def random_norms(model):
             module.bias.data.copy_(torch.randn(module.num_features, generator=generator) * 0.1)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding=:UserWarning")  # even kernels, dilated
 @pytest.mark.parametrize("name", FAMILIES)
 def test_stages_widths_strides_and_outputs(name):
     backbone = Backbone(BackboneSettings(name=name, weights="none"))

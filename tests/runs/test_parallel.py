@@ -18,6 +18,7 @@ def refuse(number):
     raise ValueError(f"no {number}")
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on purpose
 @pytest.mark.parametrize("workers", [0, 1, 2, 5])
 def test_results_come_in_order(workers):
     assert list(each(square, range(9), workers=workers)) == [k * k for k in range(9)]
