@@ -100,27 +100,7 @@ def networks(run):
     backbone_module.folded = lambda part, _: part
     plain = AMR(classes, config.backbone, config.amr)  # statistics stay as they were downloaded
     backbone_module.folded = fold
-    own = {
-        part for m in plain.modules() if isinstance(m, AttentionModulation) for part in m.modules()
-    }
-    pairs = [
-        m for m in plain.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d) and m not in own
-    ]
-    folded = [m for m in fast.modules() if isinstance(m, NormedConv2d)]
-    convolutions = [c for c, n in pairwise(pairs) if isinstance(n, nn.BatchNorm2d)]
-    norms = [n for c, n in pairwise(pairs) if isinstance(n, nn.BatchNorm2d)]
-    with torch.no_grad():
-        for merged, convolution, norm in zip(folded, convolutions, norms, strict=True):
-            convolution.weight.copy_(merged.convolution.weight)
-            norm.weight.copy_(merged.gamma)
-            norm.bias.copy_(merged.beta)
-        for ours, theirs in (
-            (fast.spotlight, plain.spotlight),
-            (fast.compensation, plain.compensation),
-        ):
-            if ours is not None:
-                theirs.head.load_state_dict(ours.head.state_dict())
-                theirs.modulation.load_state_dict(ours.modulation.state_dict())
+    plain.load_state_dict(load_file(run / "classify" / "state.safetensors"))
     return config, fast.eval().to(memory_format=torch.channels_last), plain.eval()
 
 

@@ -67,7 +67,7 @@ class Stage:
 STAGES: tuple[Stage, ...] = (
     Stage(
         "classify",
-        version=1,
+        version=2,
         needs=(),
         reads=("backbone", "amr", "task", "fit", "augment"),
         function="weakseg.stages.classify:classify",
@@ -130,7 +130,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "segment",
-        version=2,
+        version=3,
         needs=("classify", "masks"),
         reads=("backbone", "amr", "segment"),
         function="weakseg.stages.segment:segment",

@@ -157,7 +157,7 @@ def test_a_file_that_differs_is_not_written(run, exported, tmp_path, monkeypatch
     def save(network, path):
         shutil.copy(exported[0], path)
         with torch.no_grad():
-            network.head[-1].bias += 0.01
+            network.segmentation_head[-1].bias += 0.01
 
     monkeypatch.setattr(module, "_save", save)
     with pytest.raises(RunError, match=r"differs from torch by 1\.0e-02, more than 1e-03"):

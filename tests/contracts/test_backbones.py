@@ -50,11 +50,7 @@ def test_stages_widths_strides_and_outputs(name):
     assert backbone.strides[1:] == (4, 8, 16, 16)
     assert not any(p.requires_grad for p in backbone.stem.parameters())
     assert not any(p.requires_grad for p in backbone.stages[0].parameters())
-    assert all(
-        p.requires_grad
-        for n, p in backbone.stages[3].named_parameters()
-        if ".convolution.bias" not in n
-    )
+    assert all(p.requires_grad for p in backbone.stages[3].parameters())
     with torch.no_grad():
         features = backbone.eval()(torch.rand(2, 3, 96, 128))
     for feature, width, stride in zip(features, backbone.widths, backbone.strides, strict=True):
@@ -92,6 +88,51 @@ def test_parts_give_what_the_whole_network_gives(name, tmp_path):
         got = backbone.eval()(x)[-1]
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
     assert any(isinstance(module, NormedConv2d) for module in backbone.modules())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_state_is_timms_own(name):
+    backbone = Backbone(BackboneSettings(name=name, weights="none"))
+    with torch.no_grad():
+        random_norms(backbone)
+    theirs = timm.create_model(name, pretrained=False, num_classes=0)
+    state = backbone.state_dict()
+    missing, unexpected = theirs.load_state_dict(state, strict=False)
+    assert unexpected == []
+    # What stands behind the last features, before the classifier, is not the backbone's.
+    assert all(key.startswith(("head", "classifier", "fc", "conv_head", "norm_head")) for key in missing)
+    assert all(torch.equal(theirs.state_dict()[key], value) for key, value in state.items())
+    again = Backbone(backbone.settings)
+    again.load_state_dict(state)
+    assert list(again.state_dict()) == list(state)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(x)[-1], backbone.eval()(x)[-1])
+
+
+@pytest.mark.filterwarnings("ignore:Using padding=:UserWarning")
+@pytest.mark.parametrize("placement", ["stage", "block"])
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18", "convnext_atto"])
+def test_both_branches_states_are_timms_own(name, placement):
+    torch.manual_seed(0)
+    model = AMR(3, BackboneSettings(name=name, weights="none"), AMRSettings(placement=placement))
+    theirs = timm.create_model(name, pretrained=False, num_classes=0)
+    state = model.state_dict()
+    _, unexpected = theirs.load_state_dict(model.backbone_state(), strict=False)
+    assert unexpected == []
+    prefix = "compensation.backbone."
+    names = {key.removeprefix(prefix) for key in state if key.startswith(prefix)}
+    unknown = {key for key in names if key not in theirs.state_dict()}
+    assert names - unknown  # its own stages
+    assert all(".drop_path." in key for key in unknown)  # the modules inside blocks
+    assert bool(unknown) == (placement == "block")
+    nested = nn.ModuleDict({"model": model}).state_dict()  # as a checkpoint of a task has them
+    other = AMR(3, BackboneSettings(name=name, weights="none"), AMRSettings(placement=placement))
+    nn.ModuleDict({"model": other}).load_state_dict(nested)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(other.eval()(x), model.eval()(x), strict=True):
+            assert torch.equal(a.cams, b.cams)
 
 
 @pytest.mark.parametrize("stride", [8, 16])
@@ -138,7 +179,7 @@ def test_folding_keeps_outputs_and_gradients():
     again = fast(x).square().sum()
     again.backward()
     torch.testing.assert_close(again, loss)
-    got = [fast[0].convolution.weight.grad, fast[0].gamma.grad, fast[3].beta.grad]
+    got = [fast[0].convolution.weight.grad, fast[0].norm.weight.grad, fast[3].norm.bias.grad]
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
     assert isinstance(fast[1], nn.Identity)

@@ -115,7 +115,7 @@ def model(request):
     for module in model.modules():
         if isinstance(module, NormedConv2d):
             # timm starts the last norm of a block at 0: nothing would flow through the block.
-            torch.nn.init.uniform_(module.gamma, 0.5, 1.0)
+            torch.nn.init.uniform_(module.norm.weight, 0.5, 1.0)
     return model
 
 

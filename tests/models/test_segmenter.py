@@ -2,7 +2,10 @@ import json
 
 import huggingface_hub
 import pytest
+import segmentation_models_pytorch as smp
+import timm
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from weakseg.models.amr import AMR, AMRSettings
@@ -234,3 +237,23 @@ def test_it_can_be_exported_for_any_size(decoder, name):
         for size in ((1, 3, 64, 64), (3, 3, 65, 131)):
             images = torch.rand(*size)
             torch.testing.assert_close(program(images), model(images), rtol=1e-3, atol=1e-5)
+
+
+def test_a_saved_network_is_timms_trunk_and_smps_decoder(tmp_path):
+    model = Segmenter(2, BackboneSettings(name="resnet18", weights="none"))
+    model.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    parts = {
+        part: {
+            name.removeprefix(f"{part}."): value
+            for name, value in state.items()
+            if name.startswith(f"{part}.")
+        }
+        for part in ("backbone", "decoder", "segmentation_head")
+    }
+    assert sum(map(len, parts.values())) == len(state)
+    trunk = timm.create_model("resnet18", pretrained=False, num_classes=0)
+    assert trunk.load_state_dict(parts["backbone"]) is not None
+    theirs = smp.DeepLabV3Plus("tu-resnet18", encoder_weights=None, classes=3)
+    theirs.decoder.load_state_dict(parts["decoder"])
+    theirs.segmentation_head.load_state_dict(parts["segmentation_head"])

@@ -67,7 +67,7 @@ def test_resuming_gives_the_same_averaged_network(tmp_path):
 
 def test_the_average_follows_the_network():
     task = MaskTask(network(), MaskTaskSettings(ema=0.9))
-    weight = task.model.head[1].weight
+    weight = task.model.segmentation_head[1].weight
     mean = weight.detach().clone()
     for step in range(1, 200):
         with torch.no_grad():
@@ -75,7 +75,7 @@ def test_the_average_follows_the_network():
         task.after_step()
         keep = min(0.9, step / (step + 10))
         mean = keep * mean + (1 - keep) * weight.detach()
-    torch.testing.assert_close(task.trained.head[1].weight, mean)
+    torch.testing.assert_close(task.trained.segmentation_head[1].weight, mean)
     assert task.trained is task.average
 
 
@@ -130,7 +130,7 @@ def test_pieces_of_one_image_are_refused():
 
 def test_a_step_learns_what_it_is_shown():
     model = network()
-    before = copy.deepcopy(model.state_dict())
+    before = copy.deepcopy(dict(model.named_parameters()))
     task = MaskTask(model, MaskTaskSettings())
     task.train()
     batch = tuple(
@@ -144,7 +144,7 @@ def test_a_step_learns_what_it_is_shown():
     first = task(batch)["loss"]
     assert bool(first.isfinite())
     changed = {
-        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+        name for name, value in model.named_parameters() if not torch.equal(value, before[name])
     }
     assert any(name.startswith("backbone.stages.3") for name in changed)
     assert not any(name.startswith(("backbone.stem", "backbone.stages.0")) for name in changed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from weakseg.models.backbones import Backbone, BackboneSettings, keep_frozen
+from weakseg.models.state_names import NamedState, StateNames, moved_paths
 
 Amplitude = Literal["density", "unit", "mean"]
 Statistics = Literal["per_sample", "per_batch"]
@@ -209,12 +211,15 @@ class Branch(nn.Module):
         return BranchOutput(scores.mean(dim=(2, 3)), torch.relu(scores))
 
 
-class AMR(nn.Module):
+class AMR(NamedState):
     """Spotlight and compensation branch on one backbone.
 
     The stem and the first stages are shared and computed once, the frozen ones of them without
     gradient; each branch has its own copy of the other stages and its own head. Activation
     Modulation and Recalibration (AAAI 2022), figure 2.
+
+    The state has timm's own names: below `backbone.` the spotlight's stem and stages, below
+    `compensation.backbone.` the other branch's stages.
 
     Args:
         classes: K, number of classes.
@@ -259,6 +264,7 @@ class AMR(nn.Module):
         self.compensation: Branch | None = None
         if settings.compensation:
             self.compensation = Branch(copy.deepcopy(stages), widths, classes, settings)
+        self.state_names = self._state_names(network.state_names.paths, frozen, split)
         self.register_buffer("mean", torch.tensor(network.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(network.std).view(3, 1, 1), persistent=False)
         self.mean: Tensor
@@ -339,12 +345,24 @@ class AMR(nn.Module):
 
     def backbone_state(self) -> dict[str, Tensor]:
         """The state of a `Backbone` with this network's stem and stages, the spotlight's own."""
-        parts = [*self.frozen, *self.shared, *self.spotlight.stages]
+        prefix = "backbone."
         return {
-            f"{'stem' if index == 0 else f'stages.{index - 1}'}.{name}": value
-            for index, part in enumerate(parts)
-            for name, value in part.state_dict().items()
+            name.removeprefix(prefix): value
+            for name, value in self.state_dict().items()
+            if name.startswith(prefix)
         }
+
+    def _state_names(self, paths: Mapping[str, str], frozen: int, split: int) -> StateNames:
+        parts = ["stem", *(f"stages.{index}" for index in range(4))]
+        branch = parts[1 + split :]
+        own = {
+            **{f"frozen.{place}": part for place, part in enumerate(parts[: 1 + frozen])},
+            **{f"shared.{place}": part for place, part in enumerate(parts[1 + frozen : 1 + split])},
+            **{f"spotlight.stages.{place}": part for place, part in enumerate(branch)},
+        }
+        other = {f"compensation.stages.{place}": part for place, part in enumerate(branch)}
+        saved = moved_paths(paths, own, "backbone.")
+        return StateNames(self, saved | moved_paths(paths, other, "compensation.backbone."))
 
     def train(self, mode: bool = True) -> AMR:
         """As `nn.Module.train`, but frozen norms and frozen parts stay in eval mode."""

@@ -16,6 +16,7 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from weakseg.models.cpu.batch_norm import folded
+from weakseg.models.state_names import NamedState, StateNames, module_paths
 from weakseg.types import ConfigError, WeightsError
 
 OFFLINE_BACKBONE = "tf_efficientnet_lite0"
@@ -50,10 +51,11 @@ class BackboneSettings(BaseModel):
     freeze_norms: bool = Field(True, description="keep the batch norms' pretrained statistics")
 
 
-class Backbone(nn.Module):
+class Backbone(NamedState):
     """A timm network cut into a stem and four stages.
 
     The parts run one after the other give exactly timm's `forward_features` (checked when built).
+    Its state has timm's own names: the same model of timm loads it, but for the classifier.
 
     Attributes:
         stem: What comes before the first stage.
@@ -84,6 +86,7 @@ class Backbone(nn.Module):
         model = _create(settings.name)
         if load:
             _load_weights(model, settings)
+        names = {id(part): name for name, part in model.named_modules() if name}
         self.stem, self.stages = _cut(model, settings.name)
         for stage_index, reduction in enumerate((4, 8, 16, 32)):
             if reduction > settings.output_stride:
@@ -101,6 +104,7 @@ class Backbone(nn.Module):
                 f"{settings.output_stride}; use output_stride: 32"
             )
         self._fold()
+        self.state_names = StateNames(self, module_paths(self, names))
         for part in (self.stem, *self.stages[: settings.freeze_stages]):
             part.requires_grad_(False)
 

@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415  the package is imported when one of its decoders is built
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -193,7 +194,8 @@ def build_decoder(
             assert part.bias is not None
             nn.init.zeros_(part.bias)
     use_fast_gradients(decoder)
-    return decoder, nn.Sequential(nn.Dropout2d(dropout), last)
+    # smp's heads, too, call the convolution "0".
+    return decoder, nn.Sequential(OrderedDict({"dropout": nn.Dropout2d(dropout), "0": last}))
 
 
 def _rates(stride: int) -> tuple[int, int, int]:

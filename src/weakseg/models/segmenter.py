@@ -20,7 +20,7 @@ from weakseg.models.decoders import DECODERS, build_decoder
 from weakseg.models.hub import load_folder, push_folder, said, save_folder
 from weakseg.types import ConfigError, WeightsError
 
-FORMAT = "weakseg-segmenter-1"
+FORMAT = "weakseg-segmenter-2"
 """Mark in `config.json` by which a folder is known to hold a network of this kind."""
 
 
@@ -114,7 +114,7 @@ class Segmenter(nn.Module):
         self.classes, self.class_names, self.long_side = classes, tuple(names), long_side
         self.ignore_alpha = ignore_alpha
         self.backbone_settings, self.settings, self.cell = backbone, settings, row.cell
-        self.decoder, self.head = build_decoder(
+        self.decoder, self.segmentation_head = build_decoder(
             settings.decoder,
             self.backbone.widths,
             strides[-1],
@@ -183,7 +183,7 @@ class Segmenter(nn.Module):
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
         x = _extended((images - self.mean) / self.std, self.cell)
-        logits: Tensor = self.head(self.decoder([x, *self.backbone(x)])).float()
+        logits: Tensor = self.segmentation_head(self.decoder([x, *self.backbone(x)])).float()
         return logits, (x.shape[2], x.shape[3])
 
     def start_from(self, model: AMR) -> None:

@@ -151,7 +151,7 @@ class MaskTask(nn.Module):
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """Parameters that learn, with `lr_scale`, the multiple of the learning rate."""
-        own = [self.model.decoder, self.model.head]
+        own = [self.model.decoder, self.model.segmentation_head]
         return [
             {"params": [p for part in parts for p in part.parameters() if p.requires_grad], **scale}
             for parts, scale in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, cast
 
 import torch
@@ -17,16 +16,16 @@ from weakseg.models.cpu.depthwise import DepthwiseConv2d, depthwise_conv2d, is_d
 class NormedConv2d(nn.Module):
     """A convolution and the frozen batch norm behind it, computed as one convolution.
 
-    γ(W∗x + b − μ)/σ + β = (γ/σ·W)∗x + β + γ/σ·(b − μ). W, γ and β still learn; the statistics μ
-    and σ do not. Against the two modules one after the other, a training step saves two passes over
+    γ(W∗x + b − μ)/σ + β = (γ/σ·W)∗x + β + γ/σ·(b − μ). W, b, γ and β still learn; the statistics
+    μ and σ do not. Against the two modules one after the other, a training step saves two passes over
     the activations and does not keep the convolution's output for the backward pass.
 
     A ReLU6 behind the norm is taken over, too: without gradient, on a CPU, the convolution clamps
     its output while it is in the cache.
 
     Args:
-        convolution: Taken over; of any subclass of `nn.Conv2d`.
-        norm: Its weight, bias and statistics are taken over.
+        convolution: Taken over as it is; of any subclass of `nn.Conv2d`.
+        norm: Taken over as it is, but never called.
         clamped: Whether a ReLU6 follows.
     """
 
@@ -34,22 +33,7 @@ class NormedConv2d(nn.Module):
         self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, *, clamped: bool = False
     ) -> None:
         super().__init__()
-        self.clamped = clamped
-        assert norm.running_var is not None
-        assert norm.running_mean is not None
-        offset = (
-            -norm.running_mean
-            if convolution.bias is None
-            else (convolution.bias.detach() - norm.running_mean)
-        )
-        self.convolution = convolution
-        # Only its being there counts: each call puts the folded bias in its place.
-        convolution.bias = nn.Parameter(torch.zeros_like(norm.running_mean), requires_grad=False)
-        self.gamma, self.beta = norm.weight, norm.bias
-        self.register_buffer("inverse", torch.rsqrt(norm.running_var + norm.eps))
-        self.register_buffer("offset", offset)
-        self.inverse: Tensor
-        self.offset: Tensor
+        self.convolution, self.norm, self.clamped = convolution, norm, clamped
 
     def forward(self, x: Tensor) -> Tensor:
         """Normed features [B,C,h,w], in 0..6 if clamped."""
@@ -68,9 +52,15 @@ class NormedConv2d(nn.Module):
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Kernel [C',C/groups,kh,kw] and bias [C'] of the convolution that does both."""
-        scale = self.gamma * self.inverse
+        norm = self.norm
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        offset = -norm.running_mean
+        if self.convolution.bias is not None:
+            offset = offset + self.convolution.bias
         weight = self.convolution.weight * scale[:, None, None, None]
-        return weight, self.beta + scale * self.offset
+        return weight, norm.bias + scale * offset
 
 
 class EvenConv2d(nn.Conv2d):
@@ -200,23 +190,28 @@ def folded(network: nn.Module, example: Tensor) -> nn.Module:
     output is used elsewhere, too), nothing is folded.
 
     Args:
-        network: Any module with one input and one output; it is used up.
+        network: Any module with one input and one output; its own modules are changed, no
+            parameter is copied.
         example: An input.
 
     Returns:
-        The folded network, or the network as it was.
+        The same network, folded or as it was.
     """
-    plain = copy.deepcopy(network).eval()
     network.eval()
+    before = network(example)
+    undone: list[tuple[Place, nn.Module]] = []
     for (convolution, at), (norm, behind) in _pairs(network, example):
         # timm's norms carry the activation that follows them.
         act = getattr(norm, "act", nn.Identity())
         clamped = isinstance(act, nn.ReLU6)
+        undone += [(at, convolution), (behind, norm)]
         setattr(*at, NormedConv2d(convolution, norm, clamped=clamped))
         setattr(*behind, nn.Identity() if clamped else act)
-    before, after = plain(example), network(example)
     tolerance = 1e-3 * float(before.abs().max()) + 1e-6
-    return network if torch.allclose(before, after, rtol=1e-2, atol=tolerance) else plain
+    if not torch.allclose(before, network(example), rtol=1e-2, atol=tolerance):
+        for place, module in undone:
+            setattr(*place, module)
+    return network
 
 
 Place = tuple[nn.Module, str]
