@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
@@ -25,8 +23,7 @@ from weakseg.config.run_config import load_config
 from weakseg.data.datasets import BatchesOfOneSize, WholeImages
 from weakseg.data.images import image_size, read_image, resized
 from weakseg.models import backbones as backbone_module
-from weakseg.models.amr import AMR, AttentionModulation
-from weakseg.models.cpu.batch_norm import NormedConv2d
+from weakseg.models.amr import AMR
 from weakseg.ops.cams import network_size, normalized
 from weakseg.runs.run_dir import RunDir
 from weakseg.stages.cams import MapNetwork, examples

@@ -385,6 +385,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from weakseg import api  # noqa: PLC0415
+    from weakseg.runs.terminal_tables import mask_table  # noqa: PLC0415
 
     progress = _shown_progress()
     scores = api.evaluate(
@@ -397,7 +398,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(json.dumps(scores.to_json(), ensure_ascii=False, indent=2) + "\n")
     else:
-        _console().print(scores.table(f"Scores in percent, {scores.images} images"))
+        title = f"Scores in percent, {scores.images} images"
+        _console().print(mask_table(scores.to_json(), title))
     for text in scores.warnings:
         _console(stderr=True).print(f"warning: {text}", markup=False, soft_wrap=True)
     return 0

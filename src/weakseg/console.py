@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from weakseg.runs.terminal_tables import map_table, oracle_and_blind
 
 if TYPE_CHECKING:
     from weakseg.api import DemoSummary
@@ -113,8 +115,9 @@ def show_summary(summary: PipelineSummary, console: Console) -> None:
     """Prints where the results are, how long they took, and scores not shown yet."""
     if not summary.stages:  # of a process that only assists another
         return
-    if any(stage.name == "evaluate" and stage.skipped for stage in summary.stages):
-        _show_scores(summary.metrics, console)
+    shown_earlier = {stage.name for stage in summary.stages if stage.skipped}
+    if "evaluate" in shown_earlier and (table := map_table(summary.metrics)) is not None:
+        console.print(table)
     times = ", ".join(f"{stage.name} {stage.seconds:.0f} s" for stage in summary.stages)
     memory = ""
     if summary.peak_bytes is not None:
@@ -149,35 +152,15 @@ def show_demo(demo: DemoSummary, console: Console) -> None:
     for heading in ("oracle", "blind"):
         table.add_column(heading, justify="right")
     for label, summary in (("plain CAM", demo.plain), ("AMR", demo.amr)):
-        for name, kinds in (summary.metrics.get("maps") or {}).items():
+        for name, points in (summary.metrics.get("maps") or {}).items():
             table.add_row(
                 label if label == "plain CAM" else f"{label}, {name}",
-                *(_percent((kinds.get(k) or {}).get("mean_iou")) for k in ("oracle", "blind")),
+                *oracle_and_blind(points),
             )
     console.print(table)
     _line(console, f"{demo.seconds:.0f} s in all; pictures to look at: {demo.picture}")
     _line(console, f"masks: {demo.amr.run / 'masks'}")
     _line(console, f"report: {demo.amr.run / 'report.html'}")
-
-
-def _show_scores(metrics: Mapping[str, Any], console: Console) -> None:
-    maps: Mapping[str, Any] = metrics.get("maps") or {}
-    if not maps:
-        return
-    table = Table(title="mIoU in percent", title_justify="left")
-    table.add_column("")
-    for heading in ("oracle", "blind"):
-        table.add_column(heading, justify="right")
-    for name, kinds in maps.items():
-        table.add_row(
-            name, *(_percent((kinds.get(k) or {}).get("mean_iou")) for k in ("oracle", "blind"))
-        )
-    table.add_row("masks", "", _percent((metrics.get("masks") or {}).get("mean_iou")))
-    console.print(table)
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def _numbered(counts: Mapping[str, int]) -> list[str]:

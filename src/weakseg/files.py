@@ -6,8 +6,10 @@ import itertools
 import json
 import math
 import os
+import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +37,45 @@ def plain(value: object) -> Any:
     raise TypeError(f"expected numbers, text, lists or mappings for JSON, got {type(value)}")
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that it is there whole or not at all; its folder is made if needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """A path to write to that takes the place of `path` when the block ends well, and else goes.
+
+    So a file is there whole or not at all, whatever happens while it is written.
+
+    Args:
+        path: The file, or a folder that is empty or not there yet; the folder above is made if
+            needed.
+        folder: Whether it is a folder.
+
+    Raises:
+        RunError: It cannot be written.
+    """
     part = path.parent / f".{os.getpid()}-{threading.get_ident()}-{next(_counter)}.tmp"
     try:
-        part.write_bytes(data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if folder:
+            part.mkdir()
+        yield part
+        if folder and path.is_dir():
+            path.rmdir()
         part.replace(path)
     except BaseException as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
         if isinstance(error, OSError):
             raise RunError(f"cannot write {path}: {error.strerror or error}") from error
         raise
 
 
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a file so that it is there whole or not at all; its folder is made if needed."""
+    with replacing(path) as part:
+        part.write_bytes(data)
+
+
 def is_part(path: Path) -> bool:
-    """Whether this is what a killed process left of `write_atomic`, or a desktop's own file."""
+    """Whether this is what a killed process left of `replacing`, or a desktop's own file."""
     return path.suffix == ".tmp" or path.name in {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 

@@ -100,7 +100,9 @@ def test_the_state_is_timms_own(name):
     missing, unexpected = theirs.load_state_dict(state, strict=False)
     assert unexpected == []
     # What stands behind the last features, before the classifier, is not the backbone's.
-    assert all(key.startswith(("head", "classifier", "fc", "conv_head", "norm_head")) for key in missing)
+    assert all(
+        key.startswith(("head", "classifier", "fc", "conv_head", "norm_head")) for key in missing
+    )
     assert all(torch.equal(theirs.state_dict()[key], value) for key, value in state.items())
     again = Backbone(backbone.settings)
     again.load_state_dict(state)

@@ -174,7 +174,7 @@ def test_a_folder_half_written_is_no_network(model, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     model.save_pretrained(tmp_path)
-    monkeypatch.setattr("weakseg.models.hub.save", full)
+    monkeypatch.setattr("weakseg.models.hub.save_file", full)
     with pytest.raises(WeightsError, match=r"cannot write .*: No space left on device"):
         model.save_pretrained(tmp_path)
     with pytest.raises(WeightsError, match="cannot be loaded"):

@@ -18,6 +18,7 @@ from weakseg.data.masks import write_mask
 from weakseg.metrics.confusion import EvaluateSettings, mean_iou
 from weakseg.runs.context import StageContext
 from weakseg.runs.run_dir import RunDir
+from weakseg.runs.terminal_tables import mask_table
 from weakseg.stages.evaluate import evaluate
 from weakseg.types import Catalog, DataError, RunError, Sample
 
@@ -367,7 +368,7 @@ def test_scores_print_and_serialise(folders: tuple[Path, Path]) -> None:
     assert record["iou"]["never"] is None
     assert record["images"] == 3
     text = io.StringIO()
-    Console(file=text, width=100).print(scores.table("Scores"))
+    Console(file=text, width=100).print(mask_table(record, "Scores"))
     for word in ("cow [old]", "never", "–", "mean", "boundary IoU", "mIoU near contours: 5 px"):
         assert word in text.getvalue()
     assert f"{100 * scores.mean_iou:.1f}" in text.getvalue()

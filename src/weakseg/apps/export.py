@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +27,7 @@ from weakseg.apps.formats.labelled import Job, Labelled
 from weakseg.data.decode import is_turned
 from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import mask_classes
+from weakseg.files import replacing
 from weakseg.metrics.scores import top_label
 from weakseg.runs.confidence import mask_confidences
 from weakseg.runs.context import StageContext
@@ -199,7 +197,10 @@ def _export_masks(request: ExportRequest, row: Format) -> ExportSummary:
         request.image_root,
         request.layout,
     )
-    with _whole(out, folder=suffix is None) as part:
+    folder = suffix is None
+    if out.exists() and not (folder and out.is_dir() and not any(out.iterdir())):
+        raise RunError(f"{out} is there already; remove it, or choose another --out")
+    with replacing(out, folder=folder) as part:
         row.write(counted(), job, part)
     notes = []
     if turned := count["turned"]:
@@ -255,25 +256,3 @@ def _check(sample: Sample, path: Path, labels: torch.Tensor, classes: tuple[str,
             f"{path} has index {top}, but the run has {len(classes)} classes; "
             "name a folder of masks with the run's classes"
         )
-
-
-@contextmanager
-def _whole(out: Path, *, folder: bool) -> Iterator[Path]:
-    """A path to write to that becomes `out` when the block ends well, and else is removed."""
-    if out.exists() and not (folder and out.is_dir() and not any(out.iterdir())):
-        raise RunError(f"{out} is there already; remove it, or choose another --out")
-    part = out.parent / f".{out.name}-{os.getpid()}.tmp"
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if folder:
-            part.mkdir()
-        yield part
-        if out.is_dir():
-            out.rmdir()
-        part.replace(out)
-    except BaseException as error:
-        with suppress(OSError):
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
-        if isinstance(error, OSError):
-            raise RunError(f"cannot write {out}: {error.strerror or error}") from error
-        raise

@@ -1,4 +1,4 @@
-"""Scores of label maps against their truth, gathered image by image; JSON and tables of them."""
+"""Scores of label maps against their truth, gathered image by image, and JSON of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.table import Table
 from torch import Tensor
 
 from weakseg.metrics.boundary_iou import BoundaryIoU, trimap_band
@@ -101,17 +100,6 @@ class Scores:
             record["warnings"] = list(self.warnings)
         return record
 
-    def table(self, title: str = "") -> Table:
-        """A table to print: a row per label, the means last, in percent."""
-        columns = {"IoU": self.iou, "precision": self.precision, "recall": self.recall}
-        if self.boundary_iou is not None:
-            columns["boundary IoU"] = self.boundary_iou
-        table = class_table(self.names, columns, title=title)
-        if self.trimap:
-            bands = ", ".join(f"{w} px {percent(value)}" for w, value in self.trimap.items())
-            table.caption = f"mIoU near contours: {bands}"
-        return table
-
     def _by_name(self, values: Tensor) -> dict[str, float | None]:
         return dict(zip(self.names, map(_plain, values.tolist()), strict=True))
 
@@ -160,31 +148,6 @@ class MaskScorer:
         )
 
 
-def class_table(names: Sequence[str], columns: Mapping[str, Tensor], *, title: str = "") -> Table:
-    """A table with a row per label and one of means, in percent.
-
-    Args:
-        names: The labels' names, C of them.
-        columns: Heading and rates [C] in 0..1, NaN where there is nothing.
-        title: Above the table.
-    """
-    table = Table(title=title or None, title_justify="left")
-    table.add_column("class")
-    for heading in columns:
-        table.add_column(heading, justify="right")
-    for k, name in enumerate(names):
-        last = k == len(names) - 1
-        cells = (percent(float(values[k])) for values in columns.values())
-        table.add_row(_literal(name), *cells, end_section=last)
-    table.add_row("mean", *(percent(float(values.nanmean())) for values in columns.values()))
-    return table
-
-
-def percent(value: float) -> str:
-    """A rate in 0..1 as percent, `–` where there is none."""
-    return "–" if math.isnan(value) else f"{100 * value:.1f}"
-
-
 def count_labels(masks: Iterable[Tensor], classes: Sequence[str]) -> dict[str, int]:
     """How many pixels each label has, by name.
 
@@ -212,10 +175,6 @@ def top_label(mask: Tensor) -> int:
 def size_text(mask: Tensor) -> str:
     """Width × height, as users know it."""
     return f"{mask.shape[1]}×{mask.shape[0]}"
-
-
-def _literal(text: str) -> str:
-    return text.replace("[", r"\[")  # rich would take [names] for markup
 
 
 def _plain(value: float) -> float | None:

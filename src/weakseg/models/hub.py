@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from weakseg import __version__
-from weakseg.types import WeightsError
+from weakseg.files import replacing, write_json
+from weakseg.types import RunError, WeightsError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _LONGEST = 160
@@ -34,18 +35,15 @@ def save_folder(
         WeightsError: The folder cannot be written.
     """
     folder = Path(folder)
-    text = json.dumps({**config, "weakseg": __version__}, indent=2, ensure_ascii=False) + "\n"
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    parts = {name: folder / f".{name}.{os.getpid()}.tmp" for name in (WEIGHTS, CONFIG)}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG).unlink(missing_ok=True)
-        parts[WEIGHTS].write_bytes(save(tensors, metadata={"format": "pt"}))
-        parts[CONFIG].write_text(text, encoding="utf-8")
-        for name, part in parts.items():
-            part.replace(folder / name)
-    except OSError as error:
-        raise WeightsError(f"cannot write {folder}: {error.strerror or error}") from error
+        with suppress(NotADirectoryError):
+            (folder / CONFIG).unlink(missing_ok=True)
+        with replacing(folder / WEIGHTS) as part:
+            save_file(tensors, part, metadata={"format": "pt"})
+        write_json(folder / CONFIG, {**config, "weakseg": __version__})
+    except RunError as error:
+        raise WeightsError(str(error)) from error
 
 
 def load_folder(

@@ -6,18 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from weakseg.data.images import read_mask
-from weakseg.metrics.confusion import EvaluateSettings, mean_iou
+from weakseg.metrics.confusion import EvaluateSettings
 from weakseg.metrics.scores import (
     MaskScorer,
     Scores,
-    class_table,
     count_labels,
-    percent,
     present_labels,
     size_text,
     top_label,
@@ -26,6 +22,7 @@ from weakseg.metrics.sweep import SweepPoint, ThresholdSweep
 from weakseg.metrics.truth_agreement import TruthAgreement
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps, map_kinds, map_stages, map_title
+from weakseg.runs.terminal_tables import evaluation_tables
 from weakseg.types import IGNORE, DataError, RunError, Sample
 
 _REMEDY = "remove that stage's folder and give `weakseg run` again"
@@ -84,18 +81,17 @@ def evaluate(context: StageContext) -> dict[str, object]:
         for name, sweep in sweeps.items()
     }
     reports = {name: _map_record(sweep, points[name], masks) for name, sweep in sweeps.items()}
-    context.dir.write_json(
-        "metrics.json",
-        {
-            "images": len(scored),
-            "images_without_truth": len(catalog) - len(scored),
-            "classes": masks.names,
-            "maps": reports,
-            "masks": masks.to_json(),
-            "warnings": agreement.findings(),
-        },
-    )
-    _print_tables(context.console, points, masks)
+    record = {
+        "images": len(scored),
+        "images_without_truth": len(catalog) - len(scored),
+        "classes": masks.names,
+        "maps": reports,
+        "masks": masks.to_json(),
+        "warnings": agreement.findings(),
+    }
+    context.dir.write_json("metrics.json", record)
+    for table in evaluation_tables(record):
+        context.console.print(table)
     for text in agreement.findings():
         context.console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
     return {
@@ -219,41 +215,3 @@ def _map_record(
         "mean_recall": curve.mean_recall.tolist(),
     }
     return record
-
-
-def _print_tables(
-    console: Console, points: Mapping[str, Mapping[str, SweepPoint | None]], masks: Scores
-) -> None:
-    images = f"{masks.images} image{'s' if masks.images != 1 else ''} with truth"
-    table = Table(title=f"Scores in percent, {images}", title_justify="left")
-    table.add_column("")
-    for heading in ("oracle mIoU @ thr", "blind mIoU @ thr", "precision", "recall"):
-        table.add_column(heading, justify="right")
-    per_class: dict[str, Tensor] = {}
-    for name, pair in points.items():
-        used = pair["blind"] or pair["oracle"]
-        assert used is not None
-        scores = Scores(masks.names, masks.images, used.counts)
-        cells = (_at_threshold(pair[kind]) for kind in ("oracle", "blind"))
-        table.add_row(name, *cells, percent(scores.mean_precision), percent(scores.mean_recall))
-        per_class[name if pair["blind"] else f"{name} (oracle)"] = scores.iou
-    table.add_row(
-        "masks",
-        "",
-        percent(masks.mean_iou),
-        percent(masks.mean_precision),
-        percent(masks.mean_recall),
-    )
-    console.print(table)
-    per_class["masks"] = masks.iou
-    if masks.boundary_iou is not None:
-        per_class["masks, boundary"] = masks.boundary_iou
-    classes = class_table(masks.names, per_class, title="IoU per class, at the blind threshold")
-    classes.caption = masks.table().caption
-    console.print(classes)
-
-
-def _at_threshold(point: SweepPoint | None) -> str:
-    if point is None:
-        return "–"
-    return f"{percent(float(mean_iou(point.counts)))} @ {point.threshold:.2f}"

@@ -9,6 +9,7 @@ from weakseg.data.masks import write_mask
 from weakseg.metrics.scores import MaskScorer, size_text, top_label
 from weakseg.predict import MODEL, Labeler, label_samples
 from weakseg.runs.context import StageContext
+from weakseg.runs.terminal_tables import mask_table
 from weakseg.types import DataError, Sample
 
 
@@ -47,9 +48,10 @@ def validate(context: StageContext) -> Mapping[str, object]:
     if not scores.images:
         context.console.print("validate: no image has a true mask, nothing to score")
         return counts
-    context.dir.write_json("metrics.json", {**counts, **scores.to_json()})
+    record = {**counts, **scores.to_json()}
+    context.dir.write_json("metrics.json", record)
     title = f"Segmentation network on {scores.images} images of the second split, in percent"
-    context.console.print(scores.table(title))
+    context.console.print(mask_table(record, title))
     return {**counts, "mean_iou": scores.mean_iou, "mean_boundary_iou": scores.mean_boundary_iou}
 
 

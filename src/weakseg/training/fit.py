@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from weakseg.files import replacing, write_atomic
 from weakseg.training.device import Device, Precision, accelerator_for
 from weakseg.training.memory import kept_memory
 from weakseg.types import RunError
@@ -267,9 +268,9 @@ def _save(
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{index}.{name}"] = value
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    part = folder / f".{CHECKPOINT}.tmp"
-    save_file(tensors, part, metadata={"state": json.dumps({"step": step, "usual": clip.usual})})
-    part.replace(folder / CHECKPOINT)
+    numbers = json.dumps({"step": step, "usual": clip.usual})
+    with replacing(folder / CHECKPOINT) as part:
+        save_file(tensors, part, metadata={"state": numbers})
 
 
 def steps_done(folder: Path) -> int:
@@ -350,9 +351,7 @@ class _Log:
                     break
                 self.lines.append(record)
         if writes:
-            part = path.with_suffix(".jsonl.tmp")
-            part.write_text("".join(json.dumps(line) + "\n" for line in self.lines), "utf-8")
-            part.replace(path)
+            write_atomic(path, "".join(json.dumps(line) + "\n" for line in self.lines).encode())
         self.pending: list[str] = []
 
     def losses(self, count: int) -> list[float]:

@@ -42,7 +42,9 @@ def test_every_convolution_is_corrected_by_its_own_inputs(network):
     means = mean_inputs(network, lambda: network(images))
     names = {name for name, part in network.named_modules() if isinstance(part, NormedConv2d)}
     assert means.keys() == names
-    first = next(name for name, _ in network.named_parameters() if name.endswith("convolution.weight"))
+    first = next(
+        name for name, _ in network.named_parameters() if name.endswith("convolution.weight")
+    )
     expected = network.standardized(images).mean(dim=(0, 2, 3))
     torch.testing.assert_close(means[first.removesuffix(".convolution.weight")], expected)
     assert not network.frozen[0]._forward_pre_hooks

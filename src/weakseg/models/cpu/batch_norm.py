@@ -17,8 +17,8 @@ class NormedConv2d(nn.Module):
     """A convolution and the frozen batch norm behind it, computed as one convolution.
 
     γ(W∗x + b − μ)/σ + β = (γ/σ·W)∗x + β + γ/σ·(b − μ). W, b, γ and β still learn; the statistics
-    μ and σ do not. Against the two modules one after the other, a training step saves two passes over
-    the activations and does not keep the convolution's output for the backward pass.
+    μ and σ do not. Against the two modules one after the other, a training step saves two passes
+    over the activations and does not keep the convolution's output for the backward pass.
 
     A ReLU6 behind the norm is taken over, too: without gradient, on a CPU, the convolution clamps
     its output while it is in the cache.
