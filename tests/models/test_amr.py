@@ -9,7 +9,7 @@ from timm.models.resnet import Bottleneck
 from weakseg.models.amr import AMR, AMRSettings, AttentionModulation
 from weakseg.models.backbones import BackboneSettings
 from weakseg.models.cpu.batch_norm import NormedConv2d
-from weakseg.training.tag_task import TagTask, TagTaskSettings
+from weakseg.training.recalibrate_task import RecalibrateSettings, RecalibrateTask
 
 GOLDEN = Path(os.environ.get("WEAKSEG_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
 KEYS = {
@@ -137,11 +137,12 @@ def test_shared_stages_are_computed_once_and_nothing_else_is_shared(model):
 @pytest.mark.parametrize(("frozen", "shared"), [(0, 0), (1, 0), (1, 1), (1, 2), (2, 1), (0, 3)])
 def test_frozen_stages_are_shared_in_any_case(frozen, shared):
     backbone = BackboneSettings(name="resnet18", weights="none", freeze_stages=frozen)
-    model = AMR(3, backbone, AMRSettings(shared_stages=shared))
+    model = AMR(3, backbone, AMRSettings(shared_stages=shared, supervision="maps"))
     assert len(model.frozen) == 1 + frozen
     assert len(model.shared) == max(frozen, shared) - frozen
     assert len(model.compensation.modulation) == 4 - max(frozen, shared)
-    groups = [g["params"] for g in TagTask(model, TagTaskSettings()).parameter_groups()]
+    task = RecalibrateTask(model, RecalibrateSettings())
+    groups = [g["params"] for g in task.parameter_groups()]
     learning = [id(p) for p in model.parameters() if p.requires_grad]
     assert sorted(id(p) for group in groups for p in group) == sorted(learning)
 
@@ -242,3 +243,29 @@ def test_details_are_the_shallowest_features_on_the_last_grid(name, channels):
     model = AMR(3, BackboneSettings(name=name, weights="none")).eval()
     details = model.details(torch.rand(1, 3, 64, 96))
     assert details.shape == (1, channels, 4, 6)
+
+
+def test_compensation_starts_as_the_spotlight(model):
+    model.start_compensation()
+    for name, value in model.spotlight.state_dict().items():
+        assert torch.equal(model.compensation.state_dict()[name], value)
+    unmodulated = AMR(3, model.backbone_settings, AMRSettings(placement="none"))
+    unmodulated.start_compensation()
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        spotlight, compensation = unmodulated.eval()(x)
+    torch.testing.assert_close(spotlight.scores, compensation.scores)
+    assert not any(isinstance(part, AttentionModulation) for part in unmodulated.modules())
+    with pytest.raises(ValueError, match="with a compensation branch"):
+        AMR(3, model.backbone_settings, AMRSettings(compensation=False)).start_compensation()
+
+
+def test_maps_of_refined_supervision_are_probabilities():
+    backbone = BackboneSettings(name="resnet18", weights="none")
+    x = torch.rand(1, 3, 64, 64)
+    for supervision, expected in (("refined", torch.sigmoid), ("maps", torch.relu)):
+        model = AMR(3, backbone, AMRSettings(supervision=supervision)).eval()
+        with torch.no_grad():
+            spotlight, compensation = model(x)
+        torch.testing.assert_close(compensation.cams, expected(compensation.scores))
+        torch.testing.assert_close(spotlight.cams, torch.relu(spotlight.scores))

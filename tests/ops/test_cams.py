@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from weakseg.ops.cams import (
+    FAINT,
     CamSettings,
     careful_cams,
     grid_size,
@@ -173,7 +174,7 @@ def test_faint_scores_are_looked_at_exactly(mirror):
     tags = torch.tensor([[True, False], [True, True], [True, False]])
     calls = []
     exact, quick = (_strong_and_faint(calls, kind) for kind in ("exact", "quick"))
-    (found,) = careful_cams(exact, quick, images, tags, scales)
+    (found,) = careful_cams(exact, quick, images, tags, scales, faint=[FAINT])
     views = 2 if mirror else 1
     assert calls[0] == ("exact", (3 * views, 3, 32, 32))
     assert sorted(calls[1:]) == sorted(
@@ -190,5 +191,5 @@ def test_a_single_scale_is_exact():
     once = CamSettings(scales=(1.0,))
     images, calls = torch.rand(1, 3, 64, 64), []
     exact, quick = (_strong_and_faint(calls, kind) for kind in ("exact", "quick"))
-    careful_cams(exact, quick, images, torch.ones(1, 2, dtype=torch.bool), once)
+    careful_cams(exact, quick, images, torch.ones(1, 2, dtype=torch.bool), once, faint=[FAINT])
     assert [kind for kind, _ in calls] == ["exact"]

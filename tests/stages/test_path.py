@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from weakseg import api
 from weakseg.data.images import image_size, read_mask
 from weakseg.demo_data.data_set import write_demo
-from weakseg.runs.image_maps import ImageMaps, map_kinds
+from weakseg.runs.image_maps import ImageMaps
 
 SET = (
     "fit.epochs=1",
@@ -22,6 +23,9 @@ SET = (
     "cams.scales=[1.0]",
     "spread.scales=[1.0]",
     "prototypes.clusters=3",
+    "recalibrate.fit.epochs=1",
+    "recalibrate.fit.batch_size=4",
+    "recalibrate.fit.workers=0",
     "relate.fit.epochs=1",
     "relate.fit.batch_size=4",
     "relate.fit.workers=0",
@@ -61,18 +65,25 @@ def test_every_image_gets_a_mask_of_its_size_within_its_tags(run):
 def test_maps_are_half_floats_at_stride_4_of_the_tags_alone(run):
     classes, samples = images_of(run)
     for sample in samples:
-        with np.load(run.run / "cams" / f"{sample['id']}.npz") as file:
-            assert [classes[k] for k in file["classes"]] == sorted(
-                sample["tags"], key=classes.index
-            )
-            height, width = file["size"]
-            assert (height, width) == image_size(Path(sample["image"]))
-            for branch in ("spotlight", "compensation"):
-                maps = file[branch]
-                assert maps.dtype == np.float16
-                assert maps.shape[0] == len(sample["tags"])
-                assert max(maps.shape[1:]) == 24
-                assert float(maps.max(initial=0)) <= 1
+        kinds = {
+            "cams": ["spotlight"],
+            "spread": ["spotlight"],
+            "weigh": ["compensation", "weighted", "compensation_spread", "weighted_spread"],
+        }
+        for stage, names in kinds.items():
+            with np.load(run.run / stage / f"{sample['id']}.npz") as file:
+                assert [classes[k] for k in file["classes"]] == sorted(
+                    sample["tags"], key=classes.index
+                )
+                height, width = file["size"]
+                assert (height, width) == image_size(Path(sample["image"]))
+                assert {*file.files} == {*names, "classes", "size"}
+                for name in names:
+                    maps = file[name]
+                    assert maps.dtype == np.float16
+                    assert maps.shape[0] == len(sample["tags"])
+                    assert max(maps.shape[1:]) == 24
+                    assert float(maps.max(initial=0)) <= 1
 
 
 def test_scores_are_written(run):
@@ -136,7 +147,8 @@ def test_without_prototypes_and_spreading_there_is_no_such_stage(run, data, tmp_
             "refine.maps=compensation",
         ),
     )
-    assert [stage.name for stage in bare.stages] == ["classify", "cams", "masks"]
+    names = ["classify", "cams", "recalibrate", "weigh", "masks"]
+    assert [stage.name for stage in bare.stages] == names
     assert bare["masks"].summary["maps"] == "compensation"
 
 
@@ -192,6 +204,64 @@ def test_a_fixed_threshold_is_taken_as_it_is(data, run):
     assert fixed["masks"].summary["thresholds"]["walk"] == 0.77
 
 
-def test_map_kinds_of_one_branch():
-    kept = ImageMaps(torch.tensor([0]), (16, 16), {"spotlight": torch.rand(1, 4, 4)})
-    assert set(map_kinds(None, kept)) == {"spotlight"}
+@pytest.mark.parametrize("maps", ["spotlight", "compensation", "weighted"])
+def test_masks_come_of_the_maps_that_are_asked_for(data, run, maps):
+    other = api.run(
+        data,
+        run.run,
+        preset="fast",
+        until="masks",
+        overrides=(*SET, f"refine.maps={maps}", "refine.kind=none"),
+        force=True,
+    )
+    assert other["masks"].summary["maps"] == f"{maps}, spread"
+    folder = run.run / ("spread" if maps == "spotlight" else "weigh")
+    _, samples = images_of(run)
+    for sample in samples:
+        with np.load(folder / f"{sample['id']}.npz") as file:
+            key = "spotlight" if maps == "spotlight" else f"{maps}_spread"
+            seen = bool((file[key] >= 0.5).any())
+        mask = read_mask(run.run / "masks" / f"{sample['id']}.png")
+        assert bool((mask > 0).any()) == seen
+    api.run(data, run.run, preset="fast", until="evaluate", overrides=SET, force=True)
+
+
+def test_the_papers_supervision_moves_both_branches(data, tmp_path):
+    paper = api.run(
+        data,
+        tmp_path / "paper",
+        preset="fast",
+        until="evaluate",
+        overrides=(*SET, "amr.supervision=maps", "amr.placement=block", "refine.kind=none"),
+    )
+    kinds = {"spotlight", "compensation", "weighted"}
+    expected = {*kinds, *(f"{kind}, spread" for kind in kinds)}
+    assert set(paper["masks"].summary["thresholds"]) == expected
+    before = load_file(tmp_path / "paper" / "classify" / "state.safetensors")
+    after = load_file(tmp_path / "paper" / "recalibrate" / "state.safetensors")
+    moved = [name for name, value in before.items() if not torch.equal(value, after[name])]
+    assert "spotlight.head.weight" in moved
+
+
+def test_recalibration_leaves_the_spotlight_as_it_was(run):
+    before = load_file(run.run / "classify" / "state.safetensors")
+    after = load_file(run.run / "recalibrate" / "state.safetensors")
+    assert before.keys() < after.keys()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    head = "compensation.head.weight"
+    assert not torch.equal(after[head], after["spotlight.head.weight"])
+
+
+def test_the_labels_to_learn_from_are_what_the_spotlights_maps_are_sure_of(run):
+    _, samples = images_of(run)
+    for sample in samples:
+        labels = read_mask(run.run / "recalibrate" / "labels" / f"{sample['id']}.png")
+        kept = ImageMaps.load(run.run, "spread", sample["id"])
+        if not len(kept.classes):
+            assert not labels.any()
+            continue
+        best, place = kept.maps["spotlight"].max(dim=0)
+        expected = (kept.classes[place] + 1).to(torch.uint8)
+        expected[best <= 0.67] = 255
+        expected[best < 0.33] = 0
+        assert torch.equal(labels, expected)

@@ -11,7 +11,7 @@ from weakseg.apps.picture_grid import heat, sheet
 from weakseg.data.images import read_mask, read_sample
 from weakseg.data.masks import overlay
 from weakseg.runs.context import StageContext
-from weakseg.runs.image_maps import ImageMaps, chosen_map
+from weakseg.runs.image_maps import ImageMaps, chosen_map, map_stage
 from weakseg.runs.run_dir import RunDir
 from weakseg.types import Sample
 
@@ -50,13 +50,15 @@ def _row(context: StageContext, sample: Sample, plain: Path | None) -> dict[str,
         alone = ImageMaps.load(plain, "cams", sample.id)
         row["plain CAM"] = heat(image, alone.maps["spotlight"].amax(dim=0))
     kept = ImageMaps.load(run, "cams", sample.id)
-    if "compensation" in kept.maps:
-        row["compensation"] = heat(image, kept.maps["compensation"].amax(dim=0))
-        row["weighted CAM"] = heat(image, chosen_map(context, kept).amax(dim=0))
-    else:
+    if not config.amr.compensation:
         row["CAM"] = heat(image, kept.maps["spotlight"].amax(dim=0))
+    else:
+        weighed = ImageMaps.load(run, "weigh", sample.id)
+        row["compensation"] = heat(image, weighed.maps["compensation"].amax(dim=0))
+        row["weighted CAM"] = heat(image, weighed.maps["weighted"].amax(dim=0))
     if config.spread.active:
-        spread = chosen_map(context, ImageMaps.load(run, "spread", sample.id))
+        stage = map_stage(context)
+        spread = chosen_map(context, stage, ImageMaps.load(run, stage, sample.id))
         row["spread"] = heat(image, spread.amax(dim=0))
     if config.refine.walks:
         seeds = read_mask(run / "seeds" / f"{sample.id}.png")

@@ -22,6 +22,7 @@ from weakseg.ops.tta import PredictSettings
 from weakseg.ops.walk import WalkSettings
 from weakseg.training.fit import FitSettings
 from weakseg.training.mask_task import SegmentSettings
+from weakseg.training.recalibrate_task import RecalibrateSettings
 from weakseg.training.relation_task import RelateSettings
 from weakseg.training.tag_task import TagTaskSettings
 from weakseg.types import ConfigError
@@ -33,7 +34,7 @@ ENVIRONMENT = frozenset(
         "cams.batch_size",
         *(
             f"{fit}.{name}"
-            for fit in ("fit", "relate.fit", "segment.fit")
+            for fit in ("fit", "recalibrate.fit", "relate.fit", "segment.fit")
             for name in ("checkpoint_seconds", "workers")
         ),
     }
@@ -75,6 +76,10 @@ class RunConfig(BaseModel):
     )
     prototypes: PrototypeSettings = Field(
         default_factory=PrototypeSettings, description="how local prototypes are found"
+    )
+    recalibrate: RecalibrateSettings = Field(
+        default_factory=RecalibrateSettings,
+        description="how the compensation branch learns from the spotlight",
     )
     seeds: SeedSettings = Field(
         default_factory=SeedSettings, description="how maps become confident seeds"
@@ -141,12 +146,18 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
     },
     "standard": {
         "fit": {"epochs": 6, "accumulate": 2},
+        "recalibrate": {"fit": {"accumulate": 2}},
         "augment": {"crop": 288, "long_side": [288, 480]},
     },
     "paper": {
         "backbone": {"name": "resnet50", "weights": "timm"},
-        "amr": {"shared_stages": 1, "placement": "block", "amplitude": "density"},
-        "task": {"cps_maps": "raw", "compensation_lr": 10.0},
+        "amr": {
+            "supervision": "maps",
+            "shared_stages": 1,
+            "placement": "block",
+            "amplitude": "density",
+        },
+        "recalibrate": {"cps_maps": "raw", "compensation_lr": 10.0, "fit": {"epochs": 8}},
         "fit": {"epochs": 8, "lr": 0.01, "warmup": 0.0},
         "augment": {"crop": 512, "long_side": [320, 640]},
         "cams": {"scales": [0.5, 1.0, 1.5, 2.0]},
@@ -169,6 +180,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
     },
     "demo": {
         "fit": {"epochs": 9, "batch_size": 8, "lr": 0.01},
+        "recalibrate": {"fit": {"epochs": 4, "batch_size": 8}},
         "augment": {"crop": 160, "long_side": [160, 288]},
         "cams": {"long_side": 256, "scales": [1.0]},
         "seeds": {"long_side": 256},

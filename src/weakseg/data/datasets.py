@@ -10,8 +10,15 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from weakseg.data.images import read_mask, read_sample, resized
-from weakseg.data.transforms import AugmentSettings, MaskAugmentSettings, augment, augment_pair
-from weakseg.types import Catalog, Sample
+from weakseg.data.transforms import (
+    AugmentSettings,
+    MaskAugmentSettings,
+    augment,
+    augment_pair,
+    random_view,
+    resized_labels,
+)
+from weakseg.types import IGNORE, Catalog, Sample
 
 
 class TaggedViews(Dataset[tuple[Tensor, Tensor]]):
@@ -40,6 +47,40 @@ class TaggedViews(Dataset[tuple[Tensor, Tensor]]):
         image = read_sample(sample, max_side=2 * self.settings.long_side[1])
         view = augment(image, self.settings, generator)
         return view, tag_vector(sample, len(self.catalog.classes))
+
+
+class RecalibrationViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Random views of images, of label maps of them, and tags, asked for as `TaggedViews`.
+
+    Args:
+        catalog: The images and tags.
+        labels: The label file of each, of any size.
+        settings: How they are varied.
+        seed: Of the variation.
+    """
+
+    def __init__(
+        self, catalog: Catalog, labels: Sequence[Path], settings: AugmentSettings, seed: int = 0
+    ) -> None:
+        self.catalog, self.labels, self.settings, self.seed = catalog, labels, settings, seed
+
+    def __len__(self) -> int:
+        return len(self.catalog)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """The view uint8 [3,crop,crop], its labels uint8 [crop,crop] and the tags float32 [K]."""
+        epoch, index = key
+        sample, settings = self.catalog.samples[index], self.settings
+        generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) & (2**63 - 1))
+        image = read_sample(sample, max_side=2 * settings.long_side[1])
+        size = (image.shape[-2], image.shape[-1])
+        view = random_view(size, settings, generator)
+        labels = resized_labels(read_mask(self.labels[index]), size)
+        return (
+            view.of(image, settings.crop, settings.fill),
+            view.of(labels[None], settings.crop, IGNORE, labels=True)[0],
+            tag_vector(sample, len(self.catalog.classes)),
+        )
 
 
 class MaskedViews(Dataset[tuple[Tensor, Tensor]]):

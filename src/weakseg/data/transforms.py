@@ -146,9 +146,7 @@ def augment_pair(
         The views, uint8 [3,crop,crop] and [crop,crop]; 255 where there is no image.
     """
     height, width = image.shape[-2:]
-    labels = mask[None]
-    if labels.shape[-2:] != (height, width):
-        labels = geometry.resize(labels, [height, width], InterpolationMode.NEAREST_EXACT)
+    labels = resized_labels(mask, (height, width))[None]
     view = random_view((height, width), settings, generator)
     shown = view.of(image, settings.crop, settings.fill)
     brightness, contrast, saturation = (
@@ -159,6 +157,14 @@ def augment_pair(
         shown = geometry.adjust_contrast(shown, contrast)
         shown = geometry.adjust_saturation(shown, saturation)
     return shown, view.of(labels, settings.crop, IGNORE, labels=True)[0]
+
+
+def resized_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels [H,W] at another size: of each pixel the nearest, none between two others."""
+    if labels.shape == size:
+        return labels
+    resized: Tensor = geometry.resize(labels[None], list(size), InterpolationMode.NEAREST_EXACT)[0]
+    return resized
 
 
 def _window(length: int, crop: int, place: float) -> tuple[int, int]:

@@ -16,7 +16,8 @@ from weakseg.models.state_names import NamedState, StateNames, moved_paths
 
 Amplitude = Literal["density", "unit", "mean"]
 Statistics = Literal["per_sample", "per_batch"]
-Placement = Literal["stage", "block"]
+Placement = Literal["stage", "block", "none"]
+Supervision = Literal["refined", "maps"]
 
 
 class AMRSettings(BaseModel):
@@ -25,12 +26,15 @@ class AMRSettings(BaseModel):
     Attributes:
         compensation: Whether there is a compensation branch; without it the network is a plain
             CAM network.
+        supervision: How the compensation branch is corrected by the spotlight. `refined`: it learns
+            at every position what the spotlight's refined map is sure of; its maps are
+            probabilities then. `maps`: by the distance of the two branches' maps (the paper).
         shared_stages: How many stages both branches share, counted from the stem; frozen stages
             are shared in any case. What is shared is computed once; the branches' own stages are
             modulated.
         placement: Where the attention modulation modules stand: `stage`, before each stage of the
-            branch (the paper's figure), or `block`, on the residual branch of every block before
-            the addition (the released code).
+            branch (the paper's figure), `block`, on the residual branch of every block before the
+            addition (the released code), or `none`: the branch is not modulated.
         amplitude: Height of the Gaussian, see `AttentionModulation`.
         statistics: Over what its mean and deviation are taken, see `AttentionModulation`.
         reduction: By how much the channel module's hidden layer is narrower than its input.
@@ -39,8 +43,9 @@ class AMRSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     compensation: bool = Field(True, description="whether there is a compensation branch")
+    supervision: Supervision = Field("refined", description="refined or maps")
     shared_stages: int = Field(2, ge=0, le=3, description="stages that both branches share")
-    placement: Placement = Field("stage", description="stage or block")
+    placement: Placement = Field("stage", description="stage, block or none")
     amplitude: Amplitude = Field("mean", description="density, unit or mean")
     statistics: Statistics = Field("per_sample", description="per_sample or per_batch")
     reduction: int = Field(16, ge=1, description="narrowing of the channel module's hidden layer")
@@ -51,11 +56,14 @@ class BranchOutput(NamedTuple):
 
     Attributes:
         logits: Class scores [B,K], the mean of the maps before the rectification.
-        cams: Class activation maps relu(W·F) [B,K,h,w], unbounded above, on the last grid.
+        cams: Class activation maps [B,K,h,w] on the last grid: relu(W·F), unbounded above, or of a
+            branch whose scores are probabilities' logits σ(W·F), in 0..1.
+        scores: W·F itself [B,K,h,w].
     """
 
     logits: Tensor
     cams: Tensor
+    scores: Tensor
 
 
 class AMROutput(NamedTuple):
@@ -173,6 +181,7 @@ class Branch(nn.Module):
         widths: Channels before the first of them and after each.
         classes: K, number of classes.
         modulation: Settings of the attention modulation modules, or None for a plain branch.
+        probabilities: Whether the maps are σ(W·F) instead of relu(W·F).
     """
 
     def __init__(
@@ -181,13 +190,15 @@ class Branch(nn.Module):
         widths: tuple[int, ...],
         classes: int,
         modulation: AMRSettings | None = None,
+        *,
+        probabilities: bool = False,
     ) -> None:
         super().__init__()
-        self.stages = stages
+        self.stages, self.probabilities = stages, probabilities
         self.modulation = nn.ModuleList()
         if modulation is not None and modulation.placement == "stage":
             self.modulation.extend(_modulation(width, modulation) for width in widths[:-1])
-        elif modulation is not None:
+        elif modulation is not None and modulation.placement == "block":
             for stage, width in zip(stages, widths, strict=False):
                 _modulate_blocks(stage, width, modulation)
         self.head = nn.Conv2d(widths[-1], classes, 1, bias=False)
@@ -208,7 +219,8 @@ class Branch(nn.Module):
     def classify(self, features: Tensor) -> BranchOutput:
         """Class scores and class activation maps from the last features [B,C,h,w]."""
         scores = self.head(features).float()
-        return BranchOutput(scores.mean(dim=(2, 3)), torch.relu(scores))
+        cams = scores.sigmoid() if self.probabilities else torch.relu(scores)
+        return BranchOutput(scores.mean(dim=(2, 3)), cams, scores)
 
 
 class AMR(NamedState):
@@ -263,7 +275,13 @@ class AMR(NamedState):
         self.spotlight = Branch(stages, widths, classes)
         self.compensation: Branch | None = None
         if settings.compensation:
-            self.compensation = Branch(copy.deepcopy(stages), widths, classes, settings)
+            self.compensation = Branch(
+                copy.deepcopy(stages),
+                widths,
+                classes,
+                settings,
+                probabilities=settings.supervision == "refined",
+            )
         self.state_names = self._state_names(network.state_names.paths, frozen, split)
         self.register_buffer("mean", torch.tensor(network.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(network.std).view(3, 1, 1), persistent=False)
@@ -342,6 +360,19 @@ class AMR(NamedState):
         for part in (stem, *stages[:last], next(stages[last].children())):
             x = part(x)
         return x
+
+    @torch.no_grad()
+    def start_compensation(self) -> None:
+        """Give the compensation branch the spotlight's weights; its modulation stays as it is.
+
+        Raises:
+            ValueError: There is no compensation branch.
+        """
+        if self.compensation is None:
+            raise ValueError("expected a network with a compensation branch, got a plain one")
+        own = self.compensation.state_dict()  # the tensors themselves, not copies
+        for name, value in self.spotlight.state_dict().items():
+            own[name].copy_(value)
 
     def backbone_state(self) -> dict[str, Tensor]:
         """The state of a `Backbone` with this network's stem and stages, the spotlight's own."""

@@ -24,6 +24,9 @@ _FORWARD_PIXELS = 1_000_000
 FAINT = 12.0
 """Highest score of a class anywhere in an image below which bf16 is not enough for its map."""
 
+UNLIKELY = 0.5
+"""The same of maps that are probabilities."""
+
 Forward = Callable[[Tensor], Sequence[Tensor]]
 
 
@@ -108,7 +111,13 @@ def multi_scale_cams(forward: Forward, images: Tensor, settings: CamSettings) ->
 
 @torch.no_grad()
 def careful_cams(
-    exact: Forward, quick: Forward, images: Tensor, tags: Tensor, settings: CamSettings
+    exact: Forward,
+    quick: Forward,
+    images: Tensor,
+    tags: Tensor,
+    settings: CamSettings,
+    *,
+    faint: Sequence[float],
 ) -> list[Tensor]:
     """As `multi_scale_cams`, by a quick network where that makes next to no difference.
 
@@ -123,6 +132,7 @@ def careful_cams(
         images: Images of one size [B,3,H,W].
         tags: What is in each image, bool [B,K].
         settings: Scales and mirror.
+        faint: Of each branch the highest score below which a map is faint.
 
     Returns:
         As `multi_scale_cams`.
@@ -133,11 +143,12 @@ def careful_cams(
         return sums
     rest = settings.model_copy(update={"scales": tuple(others)})
     peaks = torch.stack([total.amax(dim=(2, 3)) for total in sums]) / (2 if settings.mirror else 1)
-    faint = ((peaks < FAINT) & tags).any(dim=2).any(dim=0)
+    limits = torch.tensor(faint, device=peaks.device)[:, None, None]
+    weak = ((peaks < limits) & tags).any(dim=2).any(dim=0)
     laid = torch.contiguous_format
     if images.is_contiguous(memory_format=torch.channels_last):
         laid = torch.channels_last
-    for forward, chosen in ((quick, ~faint), (exact, faint)):
+    for forward, chosen in ((quick, ~weak), (exact, weak)):
         places = chosen.nonzero()[:, 0]
         if len(places):
             some = images[places].contiguous(memory_format=laid)

@@ -66,6 +66,55 @@ def cross_pseudo_supervision(
     return (distance * tags).sum() / tags.sum().clamp_min(1)
 
 
+def refined_labels(maps: Tensor, classes: Tensor, *, sure: float, unsure: float) -> Tensor:
+    """What refined maps are sure of, as labels to learn from.
+
+    Args:
+        maps: Refined maps [n,h,w] in 0..1 of the classes in an image.
+        classes: Their classes, counted from 0, int64 [n].
+        sure: A position is of the class whose map is highest there, if it is above this.
+        unsure: It is background if all maps are below this; between the two it is not known.
+
+    Returns:
+        Labels uint8 [h,w]: 0 background, k + 1 class k, 255 not known. Of an image without classes
+        all is background.
+    """
+    if not len(maps):
+        return maps.new_zeros(maps.shape[1:], dtype=torch.uint8)
+    best, place = maps.max(dim=0)
+    labels = (classes[place] + 1).to(torch.uint8)
+    labels[best <= sure] = IGNORE
+    labels[best < unsure] = 0
+    return labels
+
+
+def recalibration_loss(scores: Tensor, labels: Tensor, tags: Tensor) -> Tensor:
+    """How far a branch's scores are from the labels that the other branch's refined map gives.
+
+    The mean binary cross entropy of each class's sigmoid over three kinds of positions, each
+    averaged by itself, since they differ a hundredfold in number: of the class; known not to be of
+    it, in images that show it; any, in images that do not show it. This is the crossed supervision
+    of Activation Modulation and Recalibration (AAAI 2022) with a target that knows background and
+    what is not known.
+
+    Args:
+        scores: Scores W·F of the branch that learns [B,K,h,w].
+        labels: uint8 [B,h,w] on the same grid: 0 background, k + 1 class k, 255 not known.
+        tags: What is in each image [B,K], 0 or 1.
+
+    Returns:
+        The loss, a scalar; a kind that does not occur counts as 0.
+    """
+    kinds = torch.arange(1, scores.shape[1] + 1, device=labels.device)[:, None, None]
+    own = labels[:, None] == kinds
+    shown = (tags > 0)[:, :, None, None]
+    other = (labels != IGNORE)[:, None] & ~own & shown
+    loss = nn.functional.binary_cross_entropy_with_logits(scores, own.float(), reduction="none")
+    parts = [own & shown, other, (~shown).expand_as(own)]
+    terms = [(loss * part).sum() / part.sum().clamp_min(1) for part in parts]
+    return torch.stack(terms).mean()
+
+
 def _normalized(maps: Tensor) -> Tensor:
     peak = maps.detach().amax(dim=(2, 3), keepdim=True)
     return maps / peak.clamp_min(torch.finfo(maps.dtype).eps)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
@@ -92,6 +95,29 @@ def spread(maps: Tensor, features: Tensor, power: float = 2.0) -> Tensor:
     if maps.shape[-2:] != size:
         maps = functional.interpolate(maps[None].float(), size=size, mode="area")[0]
     return (maps.float().flatten(1) @ weights.T).view(len(maps), *size)
+
+
+def spread_over_scales(
+    maps: Tensor, details: Sequence[Tensor], size: tuple[int, int], power: float = 2.0
+) -> Tensor:
+    """The mean of maps spread along features of several sizes of the image, stretched to 0..1.
+
+    Args:
+        maps: Activation maps [n,h',w'], not negative.
+        details: Features [C,h_i,w_i] of the same image at each size.
+        size: Height and width of the answer.
+        power: See `feature_affinity`.
+
+    Returns:
+        Maps float32 [n,h,w] in 0..1.
+    """
+    wide = [
+        functional.interpolate(
+            spread(maps, features, power)[None], size=size, mode="bilinear", align_corners=False
+        )[0]
+        for features in details
+    ]
+    return stretched(torch.stack(wide).mean(dim=0))
 
 
 def stretched(maps: Tensor) -> Tensor:

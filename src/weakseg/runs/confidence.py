@@ -6,7 +6,7 @@ from torch import Tensor
 
 from weakseg.ops.cams import upsampled
 from weakseg.runs.context import StageContext
-from weakseg.runs.image_maps import ImageMaps, chosen_map, map_stages
+from weakseg.runs.image_maps import ImageMaps, chosen_map, last_stage
 
 
 def mask_confidences(context: StageContext, sample_id: str, labels: Tensor) -> dict[int, float]:
@@ -27,11 +27,12 @@ def mask_confidences(context: StageContext, sample_id: str, labels: Tensor) -> d
     Raises:
         RunError: The maps are missing or damaged.
     """
-    kept = ImageMaps.load(context.run.path, map_stages(context)[-1], sample_id)
+    stage = last_stage(context)
+    kept = ImageMaps.load(context.run.path, stage, sample_id)
     height, width = labels.shape
     found = {}
     indices = (kept.classes + 1).tolist()
-    for map_, index in zip(chosen_map(context, kept), indices, strict=True):
+    for map_, index in zip(chosen_map(context, stage, kept), indices, strict=True):
         inside = labels == index
         if bool(inside.any()):
             found[index] = float(upsampled(map_[None], (height, width))[0][inside].mean())

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weakseg.ops.cams import weighted_cam
 from weakseg.ops.propagation import HALF
 from weakseg.ops.thresholds import blind_threshold, score_histogram
 from weakseg.runs.context import StageContext
@@ -19,6 +18,8 @@ from weakseg.runs.stage_dir import StageDir
 from weakseg.types import RunError
 
 BRANCHES = ("spotlight", "compensation")
+SPREAD = "_spread"
+"""What the names of spread maps end with in a file that holds others, too."""
 
 _POOLED = 4000
 """Images whose scores a threshold is chosen from, about."""
@@ -31,8 +32,9 @@ class ImageMaps:
     Attributes:
         classes: int64 [n], counted from 0: the image's tags.
         size: Height and width of the image, upright, in pixels.
-        maps: By kind (`spotlight`, `compensation`; of the stage `walk` only `walk`) float32 [n,h,w]
-            in 0..1 on the stride-4 grid of the resized image.
+        maps: By kind float32 [n,h,w] in 0..1 on the stride-4 grid of the resized image: `spotlight`
+            of `cams` and `spread`; `compensation`, `weighted`, `compensation_spread` and
+            `weighted_spread` of `weigh`; `walk` of `walk`.
         boundary: Boundary probabilities float32 [h,w] in 0..1, where the stage keeps them.
     """
 
@@ -47,14 +49,14 @@ class ImageMaps:
 
         Args:
             run: The run's folder.
-            stage: `cams`, `spread` or `walk`.
+            stage: `cams`, `spread`, `weigh` or `walk`.
             sample_id: The image.
 
         Raises:
             RunError: The file is missing or damaged.
         """
         path = run / stage / f"{sample_id}.npz"
-        needed = "walk" if stage == "walk" else "spotlight"
+        needed = {"walk": "walk", "weigh": "weighted"}.get(stage, "spotlight")
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: torch.from_numpy(file[name]) for name in file.files}
@@ -94,27 +96,31 @@ def _unreadable(path: Path, error: Exception) -> RunError:
     return RunError(f"{path} is damaged: {str(error) or type(error).__name__}; remove it, {remedy}")
 
 
-def map_stage(context: StageContext) -> str:
-    """The stage whose maps seeds and masks begin with."""
+def spotlight_stage(context: StageContext) -> str:
+    """The stage that keeps the spotlight's best maps before they walk."""
     return "spread" if context.config.spread.active else "cams"
 
 
-def map_kinds(context: StageContext, kept: ImageMaps) -> dict[str, Tensor]:
-    """All maps of an image, [n,h,w] in 0..1: each branch's and, of two branches, the weighted."""
-    kinds = dict(kept.maps)
-    if all(name in kinds for name in BRANCHES):
-        kinds["weighted"] = kinds["spotlight"]
-        if len(kept.classes):  # the maximum of no map is not known
-            kinds["weighted"] = weighted_cam(
-                kinds["spotlight"], kinds["compensation"], context.config.cams.xi
-            )
-    return kinds
+def map_stage(context: StageContext) -> str:
+    """The stage whose maps seeds and masks begin with."""
+    return "weigh" if _weighs(context) else spotlight_stage(context)
 
 
-def chosen_map(context: StageContext, kept: ImageMaps) -> Tensor:
-    """The maps [n,h,w] that `refine.maps` names; a plain CAM network has the spotlight's alone."""
-    kinds = map_kinds(context, kept)
-    return kinds.get(context.config.refine.maps, next(iter(kinds.values())))
+def _weighs(context: StageContext) -> bool:
+    return context.config.amr.compensation and context.config.refine.maps != "spotlight"
+
+
+def chosen_kind(context: StageContext, stage: str) -> str:
+    """The kind of a stage's maps that the next stages go on with."""
+    if stage == "weigh":
+        spreading = SPREAD if context.config.spread.spreading else ""
+        return f"{context.config.refine.maps}{spreading}"
+    return "walk" if stage == "walk" else "spotlight"
+
+
+def chosen_map(context: StageContext, stage: str, kept: ImageMaps) -> Tensor:
+    """Those maps of an image, [n,h,w] in 0..1."""
+    return kept.maps[chosen_kind(context, stage)]
 
 
 def map_stages(context: StageContext) -> list[str]:
@@ -122,48 +128,69 @@ def map_stages(context: StageContext) -> list[str]:
     return [
         "cams",
         *(["spread"] if context.config.spread.active else []),
+        *(["weigh"] if context.config.amr.compensation else []),
         *(["walk"] if context.config.refine.walks else []),
     ]
 
 
+def last_stage(context: StageContext) -> str:
+    """The stage whose maps become masks."""
+    return "walk" if context.config.refine.walks else map_stage(context)
+
+
 def map_title(stage: str, kind: str) -> str:
     """What a stage's maps of a kind are called: `weighted`, `weighted, spread`, `walk`."""
-    return kind if stage in ("cams", kind) else f"{kind}, {stage}"
-
-
-def chosen_title(context: StageContext, stage: str) -> str:
-    """The title of a stage's `chosen_map`."""
-    if stage == "walk":
-        return map_title(stage, "walk")
-    two = context.config.amr.compensation
-    return map_title(stage, context.config.refine.maps if two else "spotlight")
+    if stage == "spread":
+        kind += SPREAD
+    return kind.replace(SPREAD, ", spread")
 
 
 def background_scores(context: StageContext, stage: str) -> dict[str, float]:
     """The background threshold of each kind of a stage's maps by title, chosen without truth.
 
-    Stretched maps, and what walks from them, are parted half-way; others by how all their scores
-    are spread (of many images an even choice is looked at: a threshold needs no more).
+    Maps whose middle means something are parted there: stretched ones, probabilities, and what
+    walks from them. Others are parted by how all their scores are spread (of many images an even
+    choice is looked at: a threshold needs no more). A weighted map is parted at the weighted
+    threshold of its parts.
 
     Args:
         context: The run.
-        stage: `cams`, `spread` or `walk`.
+        stage: `cams`, `spread`, `weigh` or `walk`.
     """
     samples = context.catalog.samples
     looked_at = samples[:: max(1, len(samples) // _POOLED)]
-    halves = stage != "cams" and context.config.spread.spreading
+    spotlight: dict[str, float] = {}
+    if stage == "weigh":
+        spotlight = background_scores(context, "cams")
     pooled: dict[str, Tensor] = {}
-    with context.track(f"{stage}, threshold", 1 if halves else len(looked_at)) as advance:
-        for sample in looked_at[:1] if halves else looked_at:
+    with context.track(f"{stage}, threshold", len(looked_at)) as advance:
+        for sample in looked_at:
             kept = ImageMaps.load(context.run.path, stage, sample.id)
-            for kind, maps in map_kinds(context, kept).items():
-                histogram = score_histogram(maps)
-                pooled[kind] = pooled[kind] + histogram if kind in pooled else histogram
+            for kind, maps in kept.maps.items():
+                if _has_middle(context, stage, kind):
+                    pooled.setdefault(kind, torch.zeros(1))
+                else:
+                    histogram = score_histogram(maps)
+                    pooled[kind] = pooled[kind] + histogram if kind in pooled else histogram
             advance()
+            if all(_has_middle(context, stage, kind) for kind in pooled):
+                break
     # Where no image has tags there is nothing to choose from, and nothing to part.
-    return {
-        map_title(stage, kind): blind_threshold(histogram)
-        if not halves and float(histogram.sum())
-        else HALF
+    thresholds = {
+        kind: blind_threshold(histogram) if float(histogram.sum()) else HALF
         for kind, histogram in pooled.items()
     }
+    if "weighted" in thresholds and context.config.amr.supervision == "refined":
+        xi = context.config.cams.xi
+        thresholds["weighted"] = round(xi * spotlight["spotlight"] + (1 - xi) * HALF, 2)
+    return {map_title(stage, kind): value for kind, value in thresholds.items()}
+
+
+def _has_middle(context: StageContext, stage: str, kind: str) -> bool:
+    config = context.config
+    if stage == "walk":
+        stage = map_stage(context)
+        kind = chosen_kind(context, stage)
+    if kind.endswith(SPREAD) or stage == "spread":
+        return config.spread.spreading
+    return kind == "compensation" and config.amr.supervision == "refined"

@@ -1,4 +1,4 @@
-"""Stage `cams`: class activation maps of every image, kept at stride 4."""
+"""Stage `cams`: the spotlight's class activation maps of every image, kept at stride 4."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from torch import Tensor, nn
 from weakseg.data.images import image_size
 from weakseg.models.amr import AMR
 from weakseg.models.cpu.inference import fixed, mean_inputs
-from weakseg.ops.cams import CamSettings, careful_cams, multi_scale_cams, normalized
+from weakseg.ops.cams import (
+    FAINT,
+    UNLIKELY,
+    CamSettings,
+    careful_cams,
+    multi_scale_cams,
+    normalized,
+)
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_batches import image_batches
-from weakseg.runs.image_maps import BRANCHES, ImageMaps
+from weakseg.runs.image_maps import ImageMaps
 from weakseg.stages.classify import load_network
 from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory
@@ -44,12 +51,10 @@ def cams(context: StageContext) -> Mapping[str, object]:
             maps = network.maps(images, [sample.tags for sample in samples], settings)
             for place, sample in enumerate(samples):
                 classes = sorted(sample.tags)
-                kinds = {
-                    name: normalized(branch[place, classes])
-                    for name, branch in zip(BRANCHES, maps, strict=False)
-                }
                 found = ImageMaps(
-                    torch.tensor(classes, dtype=torch.int64), image_size(sample.image), kinds
+                    torch.tensor(classes, dtype=torch.int64),
+                    image_size(sample.image),
+                    {"spotlight": normalized(maps[0][place, classes])},
                 )
                 found.save(context.dir, sample.id)
             advance(len(samples))
@@ -68,14 +73,20 @@ class MapNetwork:
         network: On the device.
         inference: Where and in which precision to compute.
         images: Some of the images, uint8 [B,3,H,W]; looked at if bf16 is used.
+        names: Of which branches.
     """
 
-    def __init__(self, network: AMR, inference: Inference, images: Iterable[Tensor]) -> None:
+    def __init__(
+        self,
+        network: AMR,
+        inference: Inference,
+        images: Iterable[Tensor],
+        names: Sequence[str] = ("spotlight",),
+    ) -> None:
         self.inference = inference
         network = network.eval().to(memory_format=torch.channels_last)
-        branches = nn.ModuleList(
-            branch for branch in (network.spotlight, network.compensation) if branch is not None
-        )
+        branches = nn.ModuleList(getattr(network, name) for name in names)
+        self.faint = [UNLIKELY if branch.probabilities else FAINT for branch in branches]
         self.network, self.exact = fixed(network), fixed(branches)
         self.quick: nn.ModuleList | None = None
         if inference.bf16:
@@ -104,7 +115,9 @@ class MapNetwork:
         for place, classes in enumerate(tags):
             present[place, list(classes)] = True
         present = present.to(self.inference.device)
-        return careful_cams(self._exactly, self._quickly, pixels, present, settings)
+        return careful_cams(
+            self._exactly, self._quickly, pixels, present, settings, faint=self.faint
+        )
 
     def _placed(self, images: Tensor) -> Tensor:
         return images.to(self.inference.device, memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Stage `classify`: the two branches learn from tags."""
+"""Stage `classify`: the spotlight branch learns from tags."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ from collections.abc import Mapping
 import torch
 
 from weakseg.data.datasets import TaggedViews
-from weakseg.models.amr import AMR
+from weakseg.models.amr import AMR, AMRSettings
 from weakseg.runs.context import StageContext
 from weakseg.runs.learning import finish_learning, learn, with_state
 from weakseg.training.tag_task import TagTask
 
+_ONE_BRANCH = AMRSettings(compensation=False)
+
 
 def classify(context: StageContext) -> Mapping[str, object]:
-    """Train AMR on the catalog's tags; writes `state.safetensors` and `log.jsonl`."""
+    """Train a plain CAM network on tags; writes `state.safetensors` and `log.jsonl`."""
     config, catalog = context.config, context.catalog
     torch.manual_seed(config.seed)
-    model = AMR(len(catalog.classes), config.backbone, config.amr)
+    model = AMR(len(catalog.classes), config.backbone, _ONE_BRANCH)
     views = TaggedViews(catalog, config.augment, config.seed)
     summary = learn(context, "classify", TagTask(model, config.task), views, config.fit)
     return finish_learning(context, model, summary)
 
 
 def load_network(context: StageContext) -> AMR:
-    """The trained network of a run, in eval mode.
+    """The network of a run that classification trained, the spotlight alone, in eval mode.
 
     Raises:
         RunError: The stage `classify` is not finished, or its state is damaged.
     """
     config = context.config
-    model = AMR(len(context.catalog.classes), config.backbone, config.amr, load=False)
+    model = AMR(len(context.catalog.classes), config.backbone, _ONE_BRANCH, load=False)
     return with_state(model, context, "classify")

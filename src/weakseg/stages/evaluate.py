@@ -21,7 +21,7 @@ from weakseg.metrics.scores import (
 from weakseg.metrics.sweep import SweepPoint, ThresholdSweep
 from weakseg.metrics.truth_agreement import TruthAgreement
 from weakseg.runs.context import StageContext
-from weakseg.runs.image_maps import ImageMaps, map_kinds, map_stages, map_title
+from weakseg.runs.image_maps import ImageMaps, map_stages, map_title
 from weakseg.runs.terminal_tables import evaluation_tables
 from weakseg.types import IGNORE, DataError, RunError, Sample
 
@@ -178,7 +178,7 @@ def _read_maps(
             raise _damaged(context, sample, stage, f"its size is {size}, not {tuple(truth.shape)}")
         if bool(((classes < 0) | (classes >= len(context.catalog.classes))).any()):
             raise _damaged(context, sample, stage, f"it holds classes {classes.tolist()}")
-        for kind, maps in map_kinds(context, kept).items():
+        for kind, maps in kept.maps.items():
             found[map_title(stage, kind)] = (maps, classes)
     return found
 

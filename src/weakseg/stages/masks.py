@@ -14,9 +14,11 @@ from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import (
     ImageMaps,
     background_scores,
+    chosen_kind,
     chosen_map,
-    chosen_title,
+    last_stage,
     map_stages,
+    map_title,
 )
 from weakseg.runs.parallel import each
 from weakseg.types import Sample
@@ -25,8 +27,8 @@ from weakseg.types import Sample
 def masks(context: StageContext) -> Mapping[str, object]:
     """Choose the thresholds from all maps, then write `<id>.png` for every image."""
     catalog, settings = context.catalog, context.config.refine
-    last = map_stages(context)[-1]
-    title = chosen_title(context, last)
+    last = last_stage(context)
+    title = map_title(last, chosen_kind(context, last))
     thresholds: dict[str, float] = {}
     for stage in map_stages(context):
         thresholds |= background_scores(context, stage)
@@ -66,7 +68,7 @@ class _Job:
         if path.is_file():  # from an interrupted run; files are whole or not there
             return float((read_mask(path) > 0).float().mean())
         kept = ImageMaps.load(context.run.path, self.stage, sample.id)
-        maps, classes = chosen_map(context, kept), kept.classes
+        maps, classes = chosen_map(context, self.stage, kept), kept.classes
         height, width = kept.size
         if settings.kind in ("none", "irn") or not len(classes):
             labels = label_map(maps, classes, self.threshold, (height, width))

@@ -16,9 +16,10 @@ from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import (
     ImageMaps,
     background_scores,
+    chosen_kind,
     chosen_map,
-    chosen_title,
     map_stage,
+    map_title,
 )
 from weakseg.runs.parallel import each
 from weakseg.types import Sample
@@ -46,7 +47,7 @@ def _thresholds(context: StageContext) -> tuple[float, float]:
     high, low = settings.foreground, settings.background
     if high is None or low is None:
         stage = map_stage(context)
-        middle = background_scores(context, stage)[chosen_title(context, stage)]
+        middle = background_scores(context, stage)[map_title(stage, chosen_kind(context, stage))]
         high = doubtful(middle)[1] if high is None else high
         low = doubtful(middle)[0] if low is None else low
     return high, low
@@ -60,8 +61,9 @@ class _Job:
 
     def __call__(self, sample: Sample) -> None:
         context, settings = self.context, self.context.config.seeds
-        kept = ImageMaps.load(context.run.path, map_stage(context), sample.id)
-        maps, classes = chosen_map(context, kept), kept.classes
+        stage = map_stage(context)
+        kept = ImageMaps.load(context.run.path, stage, sample.id)
+        maps, classes = chosen_map(context, stage, kept), kept.classes
         height, width = kept.size
         size = working_size(height, width, min(settings.long_side, max(height, width)))
         image = resized(read_sample(sample, max_side=max(size)), size)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from weakseg.models.amr import AMR
 from weakseg.ops.cams import grid_size, normalized, resized_images, upsampled
-from weakseg.ops.propagation import spread as spread_maps
-from weakseg.ops.propagation import stretched
+from weakseg.ops.propagation import spread_over_scales
 from weakseg.ops.prototypes import (
     Prototypes,
     gathered,
@@ -69,10 +68,8 @@ def spread(context: StageContext) -> Mapping[str, object]:
                         )
                         found = normalized((found + upsampled(normalized(local), size)) / 2)
                     if settings.spreading and classes:
-                        wide = [spread_maps(found, each[place], settings.power) for each in details]
-                        found = stretched(
-                            torch.stack([upsampled(each, size) for each in wide]).mean(0)
-                        )
+                        features = [each[place] for each in details]
+                        found = spread_over_scales(found, features, size, settings.power)
                     maps[branch] = found.clamp(0, 1)
                 ImageMaps(kept.classes, kept.size, maps).save(context.dir, sample.id)
             advance(len(samples))

@@ -41,7 +41,8 @@ def walk(context: StageContext) -> Mapping[str, object]:
             found = boundaries([x.float() for x in features], net, grid)
             for boundary, sample in zip(found, samples, strict=True):
                 kept = ImageMaps.load(context.run.path, stage, sample.id)
-                walked = _walked(chosen_map(context, kept).to(boundary.device), boundary, context)
+                start = chosen_map(context, stage, kept).to(boundary.device)
+                walked = _walked(start, boundary, context)
                 maps = ImageMaps(kept.classes, kept.size, {"walk": walked}, boundary)
                 maps.save(context.dir, sample.id)
             advance(len(samples))

@@ -13,7 +13,7 @@ from torch import Tensor
 from weakseg.apps.report.facts import Facts
 from weakseg.data.images import read_mask
 from weakseg.ops.thresholds import BINS, score_histogram
-from weakseg.runs.image_maps import BRANCHES, ImageMaps, map_kinds, map_stages, map_title
+from weakseg.runs.image_maps import BRANCHES, ImageMaps, map_stages, map_title
 from weakseg.types import RunError, Sample, WeaksegError
 
 MAX_LOOKED_AT = 2000
@@ -140,7 +140,7 @@ def titled_maps(facts: Facts, sample: Sample) -> tuple[dict[str, Tensor], list[i
     for stage in filter(facts.has, map_stages(facts.context)):
         kept = ImageMaps.load(facts.path, stage, sample.id)
         classes = kept.classes.tolist()
-        kinds |= {map_title(stage, k): v for k, v in map_kinds(facts.context, kept).items()}
+        kinds |= {map_title(stage, k): v for k, v in kept.maps.items()}
     known = range(len(facts.catalog.classes))
     if any(len(maps) != len(classes) for maps in kinds.values()) or not {*classes} <= {*known}:
         raise RunError(f"the maps of {sample.id} are not of its classes; make them again")

@@ -1,0 +1,92 @@
+"""Stage `recalibrate`: the compensation branch learns what the spotlight's maps are sure of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load_file
+
+from weakseg.data.datasets import RecalibrationViews
+from weakseg.data.masks import write_mask
+from weakseg.models.amr import AMR
+from weakseg.ops.losses import refined_labels
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import ImageMaps, spotlight_stage
+from weakseg.runs.learning import STATE, finish_learning, learn, with_state
+from weakseg.runs.parallel import each
+from weakseg.runs.processes import first_process
+from weakseg.training.device import accelerator_for
+from weakseg.training.recalibrate_task import RecalibrateTask
+from weakseg.types import RunError, Sample
+
+_LABELS = "labels"
+
+
+def recalibrate(context: StageContext) -> Mapping[str, object]:
+    """Train the compensation branch; writes `state.safetensors`, `log.jsonl` and `labels/`."""
+    config, catalog = context.config, context.catalog
+    torch.manual_seed(config.seed)
+    model = AMR(len(catalog.classes), config.backbone, config.amr, load=False)
+    _start(model, context)
+    accelerator = accelerator_for(config.device, config.precision)
+    if first_process():
+        _write_labels(context)
+    accelerator.wait_for_everyone()
+    paths = [context.dir.path / _LABELS / f"{sample.id}.png" for sample in catalog]
+    views = RecalibrationViews(catalog, paths, config.augment, config.seed)
+    task = RecalibrateTask(model, config.recalibrate)
+    summary = learn(context, "recalibrate", task, views, config.recalibrate.fit)
+    return finish_learning(context, model, summary)
+
+
+def load_branches(context: StageContext) -> AMR:
+    """The network of a run with both of its branches, in eval mode.
+
+    Raises:
+        RunError: The stage `recalibrate` is not finished, or its state is damaged.
+    """
+    config = context.config
+    model = AMR(len(context.catalog.classes), config.backbone, config.amr, load=False)
+    return with_state(model, context, "recalibrate")
+
+
+def _start(model: AMR, context: StageContext) -> None:
+    """Both branches begin as the spotlight that classification trained."""
+    path = context.run.stage("classify").path / STATE
+    try:
+        missing, unexpected = model.load_state_dict(load_file(path), strict=False)
+        unknown = [*unexpected, *(key for key in missing if not key.startswith("compensation."))]
+        if unknown:
+            raise ValueError(f"{unknown[0]} does not fit")
+    except Exception as error:
+        raise RunError(
+            f"{path} cannot be read ({type(error).__name__}); remove {path.parent} and run again"
+        ) from error
+    model.start_compensation()
+
+
+def _write_labels(context: StageContext) -> None:
+    catalog = context.catalog
+    folder = context.dir.path / _LABELS
+    pending = [sample for sample in catalog if not (folder / f"{sample.id}.png").is_file()]
+    with context.track("labels", len(catalog), done=len(catalog) - len(pending)) as advance:
+        for _ in each(_Job(context), pending, workers=context.config.fit.workers):
+            advance()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Writes the labels of an image on the grid of its maps."""
+
+    context: StageContext
+
+    def __call__(self, sample: Sample) -> None:
+        context, settings = self.context, self.context.config.recalibrate
+        kept = ImageMaps.load(context.run.path, spotlight_stage(context), sample.id)
+        labels = refined_labels(
+            kept.maps["spotlight"], kept.classes, sure=settings.sure, unsure=settings.unsure
+        )
+        path = context.dir.path / _LABELS / f"{sample.id}.png"
+        write_mask(path, labels, context.catalog.classes)

@@ -1,0 +1,80 @@
+"""Stage `weigh`: the compensation branch's maps, and both branches' weighted maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from weakseg.ops.cams import grid_size, normalized, resized_images, weighted_cam
+from weakseg.ops.propagation import spread_over_scales
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import SPREAD, ImageMaps
+from weakseg.stages.cams import MapNetwork, examples, map_batches
+from weakseg.stages.recalibrate import load_branches
+from weakseg.training.device import Inference
+from weakseg.training.memory import kept_memory
+
+_MAX_PIXELS = 500_000
+"""Most pixels of a batch: features are taken at larger scales, too."""
+
+
+@kept_memory()
+def weigh(context: StageContext) -> Mapping[str, object]:
+    """Compute and weigh the maps of every image that has none yet; writes `<id>.npz`.
+
+    The compensation branch's maps are taken like the spotlight's and, if set, spread along the same
+    network's features. They are weighted with the spotlight's of the same kind:
+    M_W = ξ·M_S + (1−ξ)·M_C (Activation Modulation and Recalibration, AAAI 2022, equation 10).
+    """
+    config, catalog = context.config, context.catalog
+    inference = Inference(config.device, config.precision)
+    network = load_branches(context).to(inference.device)
+    moved = config.amr.supervision == "maps"  # the spotlight learnt on, too
+    own = MapNetwork(
+        network,
+        inference,
+        (images for _, images in map_batches(context, examples(catalog.samples))),
+        ("compensation", "spotlight") if moved else ("compensation",),
+    )
+    pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
+    with context.track("weigh", len(catalog), done=len(catalog) - len(pending)) as advance:
+        for samples, images in map_batches(context, pending, _MAX_PIXELS):
+            maps = own.maps(images, [sample.tags for sample in samples], config.cams)
+            details: list[Tensor] = []
+            if config.spread.spreading:
+                pixels = images.to(inference.device, memory_format=torch.channels_last)
+                details = [
+                    network.details(resized_images(pixels.float() / 255, scale))
+                    for scale in config.spread.scales
+                ]
+            for place, sample in enumerate(samples):
+                kept = ImageMaps.load(context.run.path, "cams", sample.id)
+                classes = kept.classes.tolist()
+                found = [normalized(branch[place, classes]) for branch in maps]
+                if not moved:
+                    found.append(kept.maps["spotlight"].to(inference.device))
+                kinds = _weighted(found[0], found[1], config.cams.xi)
+                if details:
+                    size = grid_size(images.shape[-2], images.shape[-1])
+                    features = [each[place] for each in details]
+                    wide = [
+                        spread_over_scales(map_, features, size, config.spread.power)
+                        for map_ in found[: len(maps)]
+                    ]
+                    if not moved:
+                        spread = ImageMaps.load(context.run.path, "spread", sample.id)
+                        wide.append(spread.maps["spotlight"].to(inference.device))
+                    both = _weighted(wide[0], wide[1], config.cams.xi)
+                    kinds |= {f"{name}{SPREAD}": value for name, value in both.items()}
+                ImageMaps(kept.classes, kept.size, kinds).save(context.dir, sample.id)
+            advance(len(samples))
+    return {"images": len(catalog)}
+
+
+def _weighted(compensation: Tensor, spotlight: Tensor, xi: float) -> dict[str, Tensor]:
+    weighted = compensation
+    if len(compensation):  # the maximum of no map is not known
+        weighted = weighted_cam(spotlight, compensation, xi)
+    return {"compensation": compensation.clamp(0, 1), "weighted": weighted.clamp(0, 1)}
