@@ -76,17 +76,18 @@ def run(tmp_path) -> Path:
         samples.append(Sample(key, image, frozenset(TAGS[key])))
         write_mask(path / "masks" / f"{key}.png", labels_of(key, *size), CLASSES)
         maps = rng.random((2, len(TAGS[key]), 6, 10)).astype(np.float16)
-        np.savez(
-            path / "cams" / f"{key}.npz",
-            classes=np.array(sorted(TAGS[key]), np.int64),
-            size=np.array(size),
-            spotlight=maps[0],
-            compensation=maps[1],
-        )
+        known = {"classes": np.array(sorted(TAGS[key]), np.int64), "size": np.array(size)}
+        for stage, kinds in (
+            ("cams", {"spotlight": maps[0]}),
+            ("weigh", {"compensation": maps[1], "weighted": maps[1]}),
+        ):
+            file = path / stage / f"{key}.npz"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(file, **known, **kinds)
     folder.save_catalog(Catalog(CLASSES, tuple(samples)), source=tmp_path / "photos")
     bare = ["spread.prototypes=false", "spread.spreading=false", "refine.kind=none"]
     folder.save_config(load_config(overrides=bare).to_yaml())
-    for name in ("cams", "masks"):
+    for name in ("cams", "weigh", "masks"):
         (path / name / "fingerprint.json").write_text("{}")
         folder.open_stage(name, {}).finish({})
     return path

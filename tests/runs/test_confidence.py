@@ -10,7 +10,7 @@ from weakseg.runs.run_dir import RunDir
 from weakseg.runs.stage_dir import StageDir
 from weakseg.types import Catalog, RunError
 
-BARE = ("spread.prototypes=false", "spread.spreading=false", "cams.xi=0.7")
+BARE = ("spread.prototypes=false", "spread.spreading=false")
 
 
 def context(run, *overrides):
@@ -18,9 +18,9 @@ def context(run, *overrides):
     return StageContext.silent(config, Catalog((), ()), RunDir(run), StageDir(run))
 
 
-def save(run, **arrays):
-    (run / "cams" / "sub").mkdir(parents=True, exist_ok=True)
-    np.savez(run / "cams" / "sub" / "a.npz", size=np.array([20, 30]), **arrays)
+def save(run, stage="cams", **arrays):
+    (run / stage / "sub").mkdir(parents=True, exist_ok=True)
+    np.savez(run / stage / "sub" / "a.npz", size=np.array([20, 30]), **arrays)
 
 
 @pytest.fixture
@@ -42,15 +42,14 @@ def slow(map_, labels, index):
 
 
 def test_is_the_mean_of_the_weighted_map_inside_the_mask(tmp_path, maps):
-    save(tmp_path, classes=np.array([1, 4]), spotlight=maps[0], compensation=maps[1])
+    classes = np.array([1, 4])
+    save(tmp_path, "weigh", classes=classes, compensation=maps[0], weighted=maps[1])
     labels = torch.zeros(20, 30, dtype=torch.uint8)
     labels[3:9, 4:20], labels[10:, 2:7], labels[0, 0] = 2, 5, 3
     found = mask_confidences(context(tmp_path), "sub/a", labels)
     assert sorted(found) == [2, 5]
     for place, index in enumerate((2, 5)):
-        both = [kind[place] / kind[place].max() for kind in maps.astype(np.float32)]
-        weighted = 0.7 * both[0] + 0.3 * both[1]
-        expected = slow(weighted / weighted.max(), labels, index)
+        expected = slow(maps[1, place], labels, index)
         assert found[index] == pytest.approx(expected, abs=1e-5)
         assert 0 < found[index] < 1
 
@@ -66,7 +65,7 @@ def test_a_plain_networks_only_map_is_taken_and_classes_without_pixels_have_none
 
 
 def test_missing_maps_are_named(tmp_path):
-    with pytest.raises(RunError, match=r"cams/a\.npz is missing"):
+    with pytest.raises(RunError, match=r"weigh/a\.npz is missing"):
         mask_confidences(context(tmp_path), "a", torch.zeros(2, 2, dtype=torch.uint8))
 
 

@@ -35,7 +35,7 @@ def blobs(seed: int, size: tuple[int, int] = SIZE, labels: int = 4) -> Tensor:
 
 class Fixture:
     def __init__(self, root: Path, ids: dict[str, bool], *, branches: int = 2) -> None:
-        self.root, self.run = root, RunDir(root / "run")
+        self.root, self.run, self.branches = root, RunDir(root / "run"), branches
         self.text = io.StringIO()
         samples = []
         for seed, (name, has_truth) in enumerate(ids.items()):
@@ -61,12 +61,18 @@ class Fixture:
     def write_maps(self, name: str, classes: list[int], seed: int, branches: int = 2) -> None:
         generator = np.random.default_rng(seed)
         maps = {}
-        for kind in ("spotlight", "compensation")[:branches]:
+        for kind in ("spotlight", "compensation", "weighted")[: 2 * branches - 1]:
             values = generator.random((len(classes), 10, 13))
             if classes:
                 values /= values.max((1, 2), keepdims=True)
             maps[kind] = values.astype(np.float16)
-        path = self.run.path / "cams" / f"{name}.npz"
+        self.write("cams", name, classes, {k: v for k, v in maps.items() if k == "spotlight"})
+        if branches == 2:
+            del maps["spotlight"]
+            self.write("weigh", name, classes, maps)
+
+    def write(self, stage: str, name: str, classes: list[int], maps: dict[str, Any]) -> None:
+        path = self.run.path / stage / f"{name}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(
             path,
@@ -81,6 +87,7 @@ class Fixture:
             cams=SimpleNamespace(xi=0.5),
             spread=SimpleNamespace(active=False),
             refine=SimpleNamespace(walks=False),
+            amr=SimpleNamespace(compensation=self.branches == 2),
         )
         stage = self.run.open_stage("evaluate", {"version": 1}, force=True)
         console = Console(file=self.text, width=100)
@@ -101,14 +108,11 @@ def slow_score(fixture: Fixture, kind: str, threshold: float) -> float:
             continue
         with Image.open(sample.mask) as image:
             truth = np.asarray(image)
-        with np.load(fixture.run.path / "cams" / f"{sample.id}.npz") as file:
-            both = [torch.from_numpy(file[key]).float() for key in ("spotlight", "compensation")]
-            classes = file["classes"]
+        stage = "cams" if kind == "spotlight" else "weigh"
+        with np.load(fixture.run.path / stage / f"{sample.id}.npz") as file:
+            maps, classes = torch.from_numpy(file[kind]).float(), file["classes"]
         prediction = np.zeros(SIZE, dtype=np.int64)
         if len(classes):
-            mixed = 0.5 * both[0] + 0.5 * both[1]
-            mixed /= mixed.amax((1, 2), keepdim=True)
-            maps = {"spotlight": both[0], "compensation": both[1], "weighted": mixed}[kind]
             full = interpolate(maps[None], size=SIZE, mode="bilinear", align_corners=False)[0]
             score, best = full.max(0)
             prediction = np.where(score >= threshold, classes[best] + 1, 0)
@@ -226,7 +230,7 @@ def _truncate_maps(fixture: Fixture) -> None:
 
 
 def _drop_branch(fixture: Fixture) -> None:
-    fixture.write_maps("e", [1], 0, branches=1)
+    fixture.write("weigh", "e", [1], {"weighted": np.ones((1, 10, 13), np.float16)})
 
 
 def _unknown_class(fixture: Fixture) -> None:
@@ -234,7 +238,7 @@ def _unknown_class(fixture: Fixture) -> None:
 
 
 def _no_spotlight(fixture: Fixture) -> None:
-    fixture.write_maps("e", [1], 0, branches=0)
+    fixture.write("cams", "e", [1], {})
 
 
 def _nan_maps(fixture: Fixture) -> None:
@@ -255,7 +259,11 @@ def _nan_maps(fixture: Fixture) -> None:
         (_break_mask, RunError, r"masks/e\.png has index 255"),
         (_remove_maps, RunError, r"cams/e\.npz is missing"),
         (_truncate_maps, RunError, r"cams/e\.npz is damaged"),
-        (_drop_branch, RunError, r"cams/e\.npz is damaged: it holds spotlight"),
+        (
+            _drop_branch,
+            RunError,
+            r"weigh/e\.npz is damaged: with the other stages it gives spotlight, weighted",
+        ),
         (_unknown_class, RunError, r"cams/e\.npz is damaged: it holds classes \[3\]"),
         (_no_spotlight, RunError, r"cams/e\.npz is damaged: .*spotlight"),
         (_nan_maps, RunError, r"cams/e\.npz is damaged: spotlight is no \[1,h,w\]"),

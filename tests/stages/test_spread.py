@@ -40,7 +40,7 @@ def spread_run(data, out, overrides):
     for path in sorted((done.run / "cams").glob("*.npz")):
         with np.load(path) as file:
             arrays = dict(file)
-        for branch in ("spotlight", "compensation"):
+        for branch in ("spotlight",):
             blobs = generator.random((len(arrays["classes"]), 3, 3)).repeat(8, 1).repeat(8, 2)
             height, width = arrays[branch].shape[1:]
             arrays[branch] = blobs[:, :height, :width].astype(np.float16)
@@ -61,7 +61,7 @@ def test_maps_are_stretched_on_the_same_grid(run):
         before = ImageMaps.load(run.run, "cams", sample_id)
         after = ImageMaps.load(run.run, "spread", sample_id)
         assert torch.equal(before.classes, after.classes)
-        for branch in ("spotlight", "compensation"):
+        for branch in ("spotlight",):
             assert after.maps[branch].shape == before.maps[branch].shape
             for map_ in after.maps[branch]:
                 assert float(map_.min()) == 0

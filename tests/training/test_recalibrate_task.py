@@ -76,7 +76,7 @@ def test_labels_are_what_maps_are_sure_of():
 
 
 def test_thresholds_are_in_order():
-    with pytest.raises(ValidationError, match="unsure must be at most sure, got 0.8 and 0.67"):
+    with pytest.raises(ValidationError, match=r"unsure must be at most sure, got 0\.8 and 0\.67"):
         RecalibrateSettings(unsure=0.8)
 
 

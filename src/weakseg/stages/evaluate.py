@@ -65,7 +65,9 @@ def evaluate(context: StageContext) -> dict[str, object]:
                     for name in found
                 }
             if found.keys() != sweeps.keys():
-                raise _damaged(context, sample, "cams", f"it holds {', '.join(found)}")
+                raise _damaged(
+                    context, sample, "weigh", f"with the other stages it gives {', '.join(found)}"
+                )
             for name, (maps, classes) in found.items():
                 sweeps[name].update(maps, classes, truth)
             scorer.update(prediction, truth)

@@ -61,6 +61,8 @@ def weigh(context: StageContext) -> Mapping[str, object]:
                     features = [each[place] for each in details]
                     wide = [
                         spread_over_scales(map_, features, size, config.spread.power)
+                        if classes
+                        else map_
                         for map_ in found[: len(maps)]
                     ]
                     if not moved:

@@ -94,19 +94,18 @@ def finished(tmp_path) -> Finished:
         labels = blobs(seed, TAGS[key] - ({2} if key == "sub/c" else set()), *size)
         write_mask(path / "masks" / f"{key}.png", torch_of(labels), CLASSES)
         maps = rng.random((2, len(TAGS[key]), 6, 10)).astype(np.float16)
-        cams = path / "cams" / f"{key}.npz"
-        cams.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(
-            cams,
-            classes=np.array(sorted(TAGS[key]), np.int64),
-            size=np.array(size),
-            spotlight=maps[0],
-            compensation=maps[1],
-        )
+        known = {"classes": np.array(sorted(TAGS[key]), np.int64), "size": np.array(size)}
+        for stage, kinds in (
+            ("cams", {"spotlight": maps[0]}),
+            ("weigh", {"compensation": maps[1], "weighted": maps[1]}),
+        ):
+            file = path / stage / f"{key}.npz"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(file, **known, **kinds)
     folder.save_catalog(Catalog(CLASSES, tuple(samples)), source=photos)
     bare = ["spread.prototypes=false", "spread.spreading=false", "refine.kind=none"]
     folder.save_config(load_config(overrides=bare).to_yaml())
-    for name in ("cams", "masks"):
+    for name in ("cams", "weigh", "masks"):
         (path / name / "fingerprint.json").write_text("{}")
         folder.open_stage(name, {}).finish({})
     return Finished(path, photos)

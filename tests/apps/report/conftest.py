@@ -4,11 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
 from weakseg.config.run_config import load_config
+from weakseg.ops.cams import weighted_cam
 from weakseg.pipeline import STAGES, Stage, run_pipeline
+from weakseg.runs.image_maps import ImageMaps
 from weakseg.runs.run_dir import RunDir
 from weakseg.types import Catalog, Sample
 
@@ -25,7 +28,12 @@ def blob(y, x, size=5.0):
     return hill / hill.max()
 
 
-BARE = ("spread.prototypes=false", "spread.spreading=false", "refine.kind=none")
+BARE = (
+    "spread.prototypes=false",
+    "spread.spreading=false",
+    "refine.kind=none",
+    "amr.supervision=maps",
+)
 
 
 class Drawing:
@@ -76,32 +84,39 @@ class Drawing:
             context.dir.write_text("log.jsonl", "".join(json.dumps(s) + "\n" for s in steps))
             return {"images": len(context.catalog), "steps": 200, "resumed_at": 0, "loss": 0.01}
 
+        def kept(sample, branch):
+            return torch.tensor(np.array(self.maps[sample.id][branch])).float().view(-1, 12, 16)
+
+        def save(context, sample, **maps):
+            classes = torch.tensor(sorted(sample.tags), dtype=torch.int64)
+            ImageMaps(classes, (H, W), maps).save(context.dir, sample.id)
+
         def cams(context):
             for sample in context.catalog:
-                kept = {
-                    name: np.array(maps, np.float16).reshape(-1, 12, 16)
-                    for name, maps in zip(
-                        ("spotlight", "compensation")[:branches], self.maps[sample.id], strict=False
-                    )
-                }
-                context.dir.write_npz(
-                    f"{sample.id}.npz",
-                    classes=np.array(sorted(sample.tags), np.int64),
-                    size=np.array([H, W]),
-                    **kept,
-                )
+                save(context, sample, spotlight=kept(sample, 0))
+            return {"images": len(context.catalog)}
+
+        def weigh(context):
+            for sample in context.catalog:
+                spotlight, compensation = kept(sample, 0), kept(sample, 1)
+                weighted = spotlight
+                if sample.tags:
+                    weighted = weighted_cam(spotlight, compensation, context.config.cams.xi)
+                save(context, sample, compensation=compensation, weighted=weighted)
             return {"images": len(context.catalog)}
 
         real = {stage.name: stage for stage in STAGES}
         table = [
             Stage("classify", 1, (), ("fit",), classify),
             Stage("cams", 1, ("classify",), ("cams",), cams),
+            *([Stage("weigh", 1, ("cams",), ("cams",), weigh)] if branches == 2 else []),
             real["masks"],
             real["evaluate"],
         ]
+        one = ["amr.compensation=false"] if branches == 1 else []
         path = self.folder / name
         run_pipeline(
-            load_config("fast", overrides=[*BARE, *overrides]), RunDir(path), catalog=self.catalog, source=self.folder,
+            load_config("fast", overrides=[*BARE, *one, *overrides]), RunDir(path), catalog=self.catalog, source=self.folder,
             stages=table, until=until, force=force, console=QUIET,
         )  # fmt: skip
         return path

@@ -136,14 +136,12 @@ def titled_maps(facts: Facts, sample: Sample) -> tuple[dict[str, Tensor], list[i
         RunError: They are missing or damaged.
     """
     kinds: dict[str, Tensor] = {}
-    classes: list[int] = []
+    classes: list[int] = sorted(sample.tags)
     for stage in filter(facts.has, map_stages(facts.context)):
         kept = ImageMaps.load(facts.path, stage, sample.id)
-        classes = kept.classes.tolist()
+        if kept.classes.tolist() != classes:
+            raise RunError(f"the maps of {sample.id} are not of its tags; make them again")
         kinds |= {map_title(stage, k): v for k, v in kept.maps.items()}
-    known = range(len(facts.catalog.classes))
-    if any(len(maps) != len(classes) for maps in kinds.values()) or not {*classes} <= {*known}:
-        raise RunError(f"the maps of {sample.id} are not of its classes; make them again")
     return kinds, classes
 
 

@@ -29,6 +29,8 @@ ABOUT: Mapping[str, str] = {
     "classify": "A network learns from the tags alone which parts of a photo speak for a class.",
     "cams": "For every photo and tag, a map of how strongly each place speaks for it.",
     "spread": "The maps learn what a class looks like all over, and spread to what looks alike.",
+    "recalibrate": "A second branch of the network learns from these maps where they are sure.",
+    "weigh": "Its own maps are mixed with those of the first branch.",
     "seeds": "The places that are surely an object or surely background; the rest stays open.",
     "relate": "A network learns from the seeds which neighbouring pixels belong together.",
     "walk": "The maps spread up to the boundaries between objects, and stop there.",
