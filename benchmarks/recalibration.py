@@ -45,7 +45,7 @@ def figures(runs, kind):
     """Oracle and blind mIoU of a kind of map over the runs: mean, and the range if there are several."""
     cells = []
     for point in ("oracle", "blind"):
-        values = [100 * run["maps"][kind][point]["mean_iou"] for run in runs if kind in run["maps"]]
+        values = [100 * run["maps"][kind][point]["mean_iou"] for run in runs]
         if not values:
             cells.append("")
             continue
@@ -74,12 +74,7 @@ def main():
     ]
     missing = []
     for name in SETS:
-        lines += [
-            f"## {name}",
-            "",
-            "| arm | seeds | maps | oracle | blind |",
-            "| --- | --- | --- | --- | --- |",
-        ]
+        rows = []
         for arm in options.arms:
             found = {
                 seed: metrics_of(name, arm, seed, options.runs, read_only=options.read_only)
@@ -87,17 +82,20 @@ def main():
             }
             missing += [f"{name}, {arm}, seed {s}" for s, run in found.items() if run is None]
             runs = [run for run in found.values() if run is not None]
-            seeds = ", ".join(str(seed) for seed, run in found.items() if run is not None)
             if not runs:
                 continue
             kinds = [*KINDS, *(f"{kind}, spread" for kind in KINDS), "walk"]
             for kind in kinds:
-                cells = figures(runs, kind)
+                own = [run for run in runs if kind in run["maps"]]
+                seeds = ", ".join(str(s) for s, run in found.items() if run in own)
+                cells = figures(own, kind)
                 if any(cells):
-                    lines.append(f"| {arm} | {seeds} | {kind} | {cells[0]} | {cells[1]} |")
+                    rows.append(f"| {arm} | {seeds} | {kind} | {cells[0]} | {cells[1]} |")
             masks = 100 * runs[0]["masks"]["mean_iou"]
-            lines.append(f"| {arm} | {seeds.partition(',')[0]} | the masks | | {masks:.1f} |")
-        lines.append("")
+            rows.append(f"| {arm} | {options.seeds[0]} | the masks | | {masks:.1f} |")
+        if rows:
+            lines += [f"## {name}", "", "| arm | seeds | maps | oracle | blind |"]
+            lines += ["| --- | --- | --- | --- | --- |", *rows, ""]
     if missing:
         lines += [f"Not measured: {'; '.join(missing)}.", ""]
     text = "\n".join(lines)
