@@ -106,11 +106,11 @@ def recalibration_loss(scores: Tensor, labels: Tensor, tags: Tensor) -> Tensor:
         The loss, a scalar; a kind that does not occur counts as 0.
     """
     kinds = torch.arange(1, scores.shape[1] + 1, device=labels.device)[:, None, None]
-    own = labels[:, None] == kinds
     shown = (tags > 0)[:, :, None, None]
+    own = (labels[:, None] == kinds) & shown
     other = (labels != IGNORE)[:, None] & ~own & shown
     loss = nn.functional.binary_cross_entropy_with_logits(scores, own.float(), reduction="none")
-    parts = [own & shown, other, (~shown).expand_as(own)]
+    parts = [own, other, (~shown).expand_as(own)]
     terms = [(loss * part).sum() / part.sum().clamp_min(1) for part in parts]
     return torch.stack(terms).mean()
 
