@@ -23,7 +23,7 @@ from weakseg.config.run_config import load_config
 from weakseg.data.datasets import BatchesOfOneSize, WholeImages
 from weakseg.data.images import image_size, read_image, resized
 from weakseg.models import backbones as backbone_module
-from weakseg.models.amr import AMR
+from weakseg.models.amr import AMR, AMRSettings
 from weakseg.ops.cams import network_size, normalized
 from weakseg.runs.run_dir import RunDir
 from weakseg.stages.cams import MapNetwork, examples
@@ -91,11 +91,13 @@ def networks(run):
     """A run's network as it is, and the same with its batch norms as modules of their own."""
     config, catalog = load_config(file=run / "config.yaml"), RunDir(run).load_catalog()
     classes = len(catalog.classes)
-    fast = AMR(classes, config.backbone, config.amr, load=False)
+    fast = AMR(classes, config.backbone, AMRSettings(compensation=False), load=False)
     fast.load_state_dict(load_file(run / "classify" / "state.safetensors"))
     fold = backbone_module.folded
     backbone_module.folded = lambda part, _: part
-    plain = AMR(classes, config.backbone, config.amr)  # statistics stay as they were downloaded
+    plain = AMR(
+        classes, config.backbone, AMRSettings(compensation=False)
+    )  # statistics stay as they were downloaded
     backbone_module.folded = fold
     plain.load_state_dict(load_file(run / "classify" / "state.safetensors"))
     return config, fast.eval().to(memory_format=torch.channels_last), plain.eval()

@@ -92,7 +92,10 @@ def test_every_trainable_parameter_is_in_one_group_with_its_rate(supervision, pl
     assert set(seen) == {id(p) for p in model.parameters() if p.requires_grad}
     rate = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
     assert {rate[id(p)] for p in model.compensation.head.parameters()} == {7}
-    assert {rate[id(p)] for p in model.compensation.modulation.parameters()} <= {7}
+    modulation = {rate[id(p)] for p in model.compensation.modulation.parameters()}
+    assert modulation == ({7} if placement == "stage" else set())
+    stages = [p for p in model.compensation.stages.parameters() if p.requires_grad]
+    assert {rate[id(p)] for p in stages} == ({3, 7} if placement == "block" else {3})
     moved = {id(p) for p in model.spotlight.parameters()} & set(seen)
     assert bool(moved) == (supervision == "maps")
     task.train()
