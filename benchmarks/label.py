@@ -169,7 +169,7 @@ def speed(model, samples, rounds):
         f"{len(paths)} photographs of 500×375, from file to file (read, label, write), against the "
         f"network alone on random pixels in a loop; medians of {rounds} rounds in turns.",
         "",
-        "| | seconds an image |",
+        "| | seconds per image |",
         "| --- | --- |",
         *(
             f"| network alone, batches of {batch} | {seconds:.4f} |"

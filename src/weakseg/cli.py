@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from weakseg.sources.reading import ReadingOptions
 
 FAULTS, USER_ERROR, BUG, INTERRUPTED = 1, 2, 70, 130
-"""Exit codes: faults found by `check`, a fault the user can mend, a fault of weakseg, Ctrl-C.
+"""Exit codes: faults found by `check`, a fault the user can fix, a fault of weakseg, Ctrl-C.
 
 `label` has the first, too, where images were bad."""
 
@@ -154,7 +154,7 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915  a table of commands
         "--tags", type=Path, metavar="FILE", help="tags of the images: rules out other classes"
     )
     label.add_argument(
-        "--full-size", action="store_true", help="look at images in their own size, by tiles"
+        "--full-size", action="store_true", help="label images at their own size, by tiles"
     )
     label.add_argument(
         "--maps", action="store_true", help="keep class probabilities, too: <image>.npz"
@@ -163,7 +163,7 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915  a table of commands
         "--mirror",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="look at the mirror image, too: better, and half as fast",
+        help="use the mirror image, too: better, and half as fast",
     )
     label.add_argument(
         "--ignore-alpha",
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; the process's own by default.
 
     Returns:
-        The exit code: 0; 1 if `check` or `label` found faults; 2 for what the user can mend; 70 for
+        The exit code: 0; 1 if `check` or `label` found faults; 2 for what the user can fix; 70 for
         a fault of weakseg; 130 after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)

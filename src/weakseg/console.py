@@ -95,7 +95,7 @@ def _show_faults(word: str, faults: Sequence[Fault], source: str, console: Conso
         title = f"{kind.replace('_', ' ')}: {_count(len(same), word)}"
         table = Table(title=title, title_justify="left", show_lines=True, expand=False)
         table.add_column("where", overflow="fold", ratio=2)
-        table.add_column("found, and how to mend it", overflow="fold", ratio=3)
+        table.add_column("found, and how to fix it", overflow="fold", ratio=3)
         for fault in same:
             found = Text(f"{fault.found}\n").append(f"→ {fault.remedy}", style="bold")
             table.add_row(Text(_below(source, fault)), found)

@@ -92,7 +92,7 @@ class Fault(BaseModel):
     file: Printable = Field(description="The file or folder it is in.")
     line: int | None = Field(default=None, ge=1, description="The line of the file, from 1.")
     found: Printable = Field(description="What was found there.")
-    remedy: Printable = Field(description="How to mend it.")
+    remedy: Printable = Field(description="How to fix it.")
     samples: tuple[Printable, ...] = Field(
         default=(), description="Ids of the samples that cannot be used because of it."
     )
@@ -117,7 +117,7 @@ class FileError(DataError):
         path: The file.
         kind: The kind of fault.
         found: What was found.
-        remedy: How to mend it.
+        remedy: How to fix it.
     """
 
     def __init__(self, path: Path, kind: FaultKind, found: str, remedy: str) -> None:

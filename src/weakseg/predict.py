@@ -33,10 +33,10 @@ MODEL = "model"
 """Folder of a run's stage `segment` that holds the model."""
 
 _MAX_PIXELS = {"cpu": 800_000}
-"""Most pixels of a batch; on a CPU, larger ones leave its caches and take longer."""
+"""Maximum pixels of a batch; on a CPU, larger ones leave its caches and take longer."""
 
 _MAX_PIXELS_ELSEWHERE = 4_000_000
-"""Most pixels of a batch on other devices, which bounds memory."""
+"""Maximum pixels of a batch on other devices, which bounds memory."""
 
 _MAX_SCORES = 64_000_000
 """Most scores of a batch: 256 MB of float32."""
@@ -86,9 +86,9 @@ class Labeler:
         precision: `fp32`, `bf16`, or `auto`, see `weakseg.training.device.Inference`.
         scales: Multiples of the working size at which the network looks; of several views the
             probabilities are averaged.
-        mirror: Whether it looks at the mirror image, too: 1.3 points of mIoU on photographs of
+        mirror: Whether it also sees the mirror image: 1.3 points of mIoU on photographs of
             animals at 1.8 times the time (`benchmarks/views.py`); further scales gain less.
-        batch_size: Most images of equal size computed together.
+        batch_size: Maximum images of equal size computed together.
         long_side: The working size (pixels, ≥ 32); `model`: the network's own; None: each image's.
         tile: Side of the tiles of large images, where they are not resized (pixels).
         overlap: What neighbouring tiles share (pixels).

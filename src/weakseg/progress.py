@@ -47,7 +47,7 @@ def track(
         done: Pieces already there from an earlier, interrupted run; they do not count as speed.
         unit: Name of a piece, for the speed (`images/s`); a field of any speed (`…/s`) replaces
             the one measured here.
-        every: Least time between two plain lines, in seconds.
+        every: Minimum time between two plain lines, in seconds.
         clock: The time in seconds; replaced in tests.
 
     Yields:

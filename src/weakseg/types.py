@@ -20,7 +20,7 @@ BACKGROUND = 0
 
 
 class WeaksegError(Exception):
-    """A fault that the user can mend: the command line prints it as one line and exits with 2."""
+    """A fault that the user can fix: the command line prints it as one line and exits with 2."""
 
 
 class DataError(WeaksegError):

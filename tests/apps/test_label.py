@@ -241,7 +241,7 @@ def test_bad_files_are_listed_at_the_end(weak, model, photos, tmp_path):
     assert text.splitlines()[-1].startswith("3 masks in ")
     assert "2 bad images left out" in text
     assert len(list(out.rglob("*.png"))) == 3
-    # What was mended is labelled next time.
+    # What was fixed is labelled next time.
     shutil.copy(photos / "a.png", photos / "half.png")
     (photos / "empty.jpg").unlink()
     code, text, _ = weak("label", model, photos, "--out", out, "--device", "cpu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from weakseg.apps.picture_grid import heat, sheet
+from weakseg.apps.picture_grid import heat, picture_grid
 
 
 def test_heat_is_dark_where_the_map_is_low_and_bright_where_it_is_high():
@@ -23,11 +23,11 @@ def test_pictures_of_all_sizes_stand_in_rows():
         [torch.zeros(3, 40, 80, dtype=torch.uint8), torch.full((3, 9, 9), 255, dtype=torch.uint8)],
         [torch.zeros(3, 500, 20, dtype=torch.uint8), torch.zeros(3, 30, 30, dtype=torch.uint8)],
     ]
-    page = Image.open(io.BytesIO(sheet(["a", "b"], rows, height=50)))
+    page = Image.open(io.BytesIO(picture_grid(["a", "b"], rows, height=50)))
     assert page.size == (6 + 100 + 6 + 50 + 6, 20 + 2 * 56 + 6)
     assert page.getpixel((10, 40)) == (0, 0, 0)
 
 
 def test_a_row_of_another_length_is_refused():
     with pytest.raises(ValueError, match="expected 2 pictures a row, got 1"):
-        sheet(["a", "b"], [[torch.zeros(3, 4, 4, dtype=torch.uint8)]])
+        picture_grid(["a", "b"], [[torch.zeros(3, 4, 4, dtype=torch.uint8)]])

@@ -9,7 +9,7 @@ from torch import nn
 
 from weakseg.models.amr import AMR, AMRSettings
 from weakseg.models.backbones import Backbone, BackboneSettings
-from weakseg.models.cpu.batch_norm import NormedConv2d, clamped_in_place, folded
+from weakseg.models.cpu.batch_norm import NormedConv2d, clamped_in_place, fold_batch_norms
 from weakseg.types import ConfigError, WeightsError
 
 FAMILIES = [
@@ -177,7 +177,7 @@ def test_folding_keeps_outputs_and_gradients():
     loss.backward()
     expected = [network[0].weight.grad, network[1].weight.grad, network[4].bias.grad]
     network.zero_grad()
-    fast = folded(network, x)
+    fast = fold_batch_norms(network, x)
     again = fast(x).square().sum()
     again.backward()
     torch.testing.assert_close(again, loss)
@@ -237,7 +237,7 @@ def test_a_convolution_used_twice_is_not_folded():
         random_norms(network)
         x = torch.rand(1, 3, 4, 4)
         expected = network(x)
-        torch.testing.assert_close(folded(network, x)(x), expected)
+        torch.testing.assert_close(fold_batch_norms(network, x)(x), expected)
 
 
 def test_packaged_weights_are_the_default():

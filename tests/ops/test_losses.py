@@ -77,10 +77,12 @@ def test_mask_loss_of_hard_labels_is_cross_entropy(weights):
     torch.testing.assert_close(mask_loss(logits, labels, weights=weights), expected)
 
 
-@pytest.mark.parametrize("options", [{"blur": 1}, {"doubt": 0.2}, {"blur": 2, "doubt": 0.1}])
+@pytest.mark.parametrize(
+    "options", [{"blur": 1}, {"label_smoothing": 0.2}, {"blur": 2, "label_smoothing": 0.1}]
+)
 def test_mask_loss_of_soft_labels_is_collision_cross_entropy(options):
     labels, logits = labels_and_logits()
-    soft = soft_labels(labels, 3, **{"blur": 0, "doubt": 0.0, **options})
+    soft = soft_labels(labels, 3, **{"blur": 0, "label_smoothing": 0.0, **options})
     weights = torch.tensor([0.2, 1.0, 3.0])
     total = weight = 0.0
     for b, y, x in (labels != 255).nonzero().tolist():
@@ -94,11 +96,11 @@ def test_mask_loss_of_soft_labels_is_collision_cross_entropy(options):
 
 def test_soft_labels_are_means_of_what_is_known():
     labels = torch.tensor([[[0, 0, 1, 255, 2]]], dtype=torch.uint8)
-    soft = soft_labels(labels, 3, blur=1, doubt=0.0)[0, :, 0].T
+    soft = soft_labels(labels, 3, blur=1, label_smoothing=0.0)[0, :, 0].T
     third = 1 / 3
     expected = [[1, 0, 0], [2 * third, third, 0], [0.5, 0.5, 0], [third] * 3, [0, 0, 1]]
     torch.testing.assert_close(soft, torch.tensor(expected))
-    doubtful = soft_labels(labels, 3, blur=0, doubt=0.3)
+    doubtful = soft_labels(labels, 3, blur=0, label_smoothing=0.3)
     torch.testing.assert_close(doubtful.sum(dim=1), torch.ones(1, 1, 5))
     assert doubtful[0, :, 0, 0].tolist() == pytest.approx([0.8, 0.1, 0.1])
 
@@ -106,15 +108,15 @@ def test_soft_labels_are_means_of_what_is_known():
 def test_doubt_bounds_the_pull_of_a_wrong_label():
     labels = torch.zeros(1, 1, 1, dtype=torch.uint8)
     pulls = []
-    for doubt in (0.0, 0.1):
+    for label_smoothing in (0.0, 0.1):
         logits = torch.tensor([0.0, 20.0, 0.0]).view(1, 3, 1, 1).requires_grad_()
-        mask_loss(logits, labels, doubt=doubt).backward()
+        mask_loss(logits, labels, label_smoothing=label_smoothing).backward()
         pulls.append(float(logits.grad.abs().sum()))
     assert pulls[0] > 1.9
     assert pulls[1] < 1e-3
 
 
-@pytest.mark.parametrize("options", [{}, {"blur": 1, "doubt": 0.1}])
+@pytest.mark.parametrize("options", [{}, {"blur": 1, "label_smoothing": 0.1}])
 def test_no_label_no_loss(options):
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     loss = mask_loss(logits, torch.full((1, 4, 4), 255, dtype=torch.uint8), **options)
@@ -123,7 +125,7 @@ def test_no_label_no_loss(options):
     assert float(logits.grad.abs().max()) == 0
 
 
-@pytest.mark.parametrize("options", [{"blur": 1}, {"blur": 1, "doubt": 0.1}])
+@pytest.mark.parametrize("options", [{"blur": 1}, {"blur": 1, "label_smoothing": 0.1}])
 def test_gradients_of_soft_labels_are_numbers(options):
     labels, logits = labels_and_logits()
     logits.requires_grad_()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from weakseg.ops.propagation import feature_affinity, spread, stretched
+from weakseg.ops.propagation import feature_affinity, min_max_normalized, spread
 
 
 def slow_affinity(features, power):
@@ -57,7 +57,7 @@ def test_other_shapes_are_refused(maps, features):
 
 def test_stretched_maps_go_from_0_to_1_each():
     maps = torch.rand(3, 5, 5) * torch.tensor([1.0, 10.0, 0.1])[:, None, None] + 0.3
-    wide = stretched(maps)
+    wide = min_max_normalized(maps)
     torch.testing.assert_close(wide.amin(dim=(1, 2)), torch.zeros(3))
     torch.testing.assert_close(wide.amax(dim=(1, 2)), torch.ones(3))
-    assert float(stretched(torch.full((1, 3, 3), 0.7)).abs().max()) == 0
+    assert float(min_max_normalized(torch.full((1, 3, 3), 0.7)).abs().max()) == 0

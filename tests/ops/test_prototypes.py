@@ -7,7 +7,7 @@ from weakseg.ops.prototypes import (
     gathered,
     kmeans,
     prototype_map,
-    sorted_out,
+    select_prototypes,
 )
 
 
@@ -58,11 +58,11 @@ def test_features_are_gathered_where_the_map_is_high_up_to_the_quota():
 def test_centres_are_sorted_by_what_the_classifier_says():
     centres = torch.tensor([[5.0, 0.0], [0.0, 3.0], [0.2, 0.0]])
     classifier = torch.tensor([[1.0, -1.0], [0.0, 1.0]])
-    found = sorted_out(centres, classifier, 0, PrototypeSettings())
+    found = select_prototypes(centres, classifier, 0, PrototypeSettings())
     torch.testing.assert_close(found.own, torch.tensor([[1.0, 0.0]]))
     torch.testing.assert_close(found.context, torch.tensor([[0.0, 1.0]]))
     # Of the class that no centre is surely of, the likeliest stands in and is no context.
-    none = sorted_out(centres[[0, 2]], -classifier, 0, PrototypeSettings())
+    none = select_prototypes(centres[[0, 2]], -classifier, 0, PrototypeSettings())
     torch.testing.assert_close(none.own, torch.tensor([[1.0, 0.0]]))
     assert len(none.context) == 1
 

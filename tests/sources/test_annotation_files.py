@@ -113,12 +113,12 @@ def test_xml_that_can(tmp_path):
 def test_faults_of_many_files_are_told_once():
     tally = Tally()
     for number in range(3):
-        tally.add("annotation", Path(f"{number}.xml"), f"torn {number}", "mend", f"s{number}")
-    tally.add("annotation", Path("n.xml"), "odd", "mend", severity="note", line=4)
+        tally.add("annotation", Path(f"{number}.xml"), f"torn {number}", "fix", f"s{number}")
+    tally.add("annotation", Path("n.xml"), "odd", "fix", severity="note", line=4)
     first, second = tally.faults()
-    assert str(first) == "0.xml: torn 0 (and 2 more like this); mend"
+    assert str(first) == "0.xml: torn 0 (and 2 more like this); fix"
     assert first.samples == ("s0", "s1", "s2")
-    assert (str(second), second.severity) == ("n.xml:4: odd; mend", "note")
+    assert (str(second), second.severity) == ("n.xml:4: odd; fix", "note")
 
 
 def test_where_an_image_may_be():

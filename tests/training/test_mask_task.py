@@ -108,7 +108,7 @@ def test_the_decoder_learns_faster():
 
 def test_the_loss_and_the_agreement():
     model = network().eval()
-    settings = MaskTaskSettings(blur=2, doubt=0.1)
+    settings = MaskTaskSettings(blur=2, label_smoothing=0.1)
     weights = torch.tensor([0.5, 1.0, 2.0])
     task = MaskTask(model, settings, weights).eval()
     images = torch.rand(2, 3, 32, 40)
@@ -118,7 +118,7 @@ def test_the_loss_and_the_agreement():
         labels[:, :16] = 255
         labels[:, 24:] = (labels[:, 24:] + 1) % 3
         losses = task((images, labels))
-        expected = mask_loss(logits, labels, weights=weights, blur=2, doubt=0.1)
+        expected = mask_loss(logits, labels, weights=weights, blur=2, label_smoothing=0.1)
     torch.testing.assert_close(losses["loss"], expected)
     assert float(losses["agreement"]) == pytest.approx(0.5)
 

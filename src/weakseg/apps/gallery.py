@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from weakseg.apps.picture_grid import heat, sheet
+from weakseg.apps.picture_grid import heat, picture_grid
 from weakseg.data.images import read_mask, read_sample
 from weakseg.data.masks import overlay
 from weakseg.runs.context import StageContext
@@ -39,7 +39,7 @@ def gallery(run: Path | str, *, plain: Path | str | None = None, rows: int = 12)
     for sample in tagged[:: max(1, len(tagged) // rows)][:rows]:
         for title, picture in _row(context, sample, Path(plain) if plain else None).items():
             columns.setdefault(title, []).append(picture)
-    return sheet(list(columns), list(zip(*columns.values(), strict=True)))
+    return picture_grid(list(columns), list(zip(*columns.values(), strict=True)))
 
 
 def _row(context: StageContext, sample: Sample, plain: Path | None) -> dict[str, Tensor]:

@@ -100,7 +100,7 @@ class _Outputs(nn.Module):
 
 def _multiple(network: Segmenter) -> int:
     """Of how many pixels the sides of this network's inputs are multiples."""
-    return network_size(1, 1 << 20, network.long_side)[0]  # the least side
+    return network_size(1, 1 << 20, network.long_side)[0]  # one cell
 
 
 def _save(network: Segmenter, path: Path) -> None:

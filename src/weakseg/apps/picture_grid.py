@@ -34,7 +34,9 @@ def heat(image: Tensor, scores: Tensor, alpha: float = 0.6) -> Tensor:
     return (image * (1 - alpha) + colours * alpha).round().to(torch.uint8)
 
 
-def sheet(titles: Sequence[str], rows: Sequence[Sequence[Tensor]], height: int = 150) -> bytes:
+def picture_grid(
+    titles: Sequence[str], rows: Sequence[Sequence[Tensor]], height: int = 150
+) -> bytes:
     """Rows of pictures under column titles, as a PNG.
 
     Args:

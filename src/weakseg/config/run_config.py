@@ -97,7 +97,7 @@ class RunConfig(BaseModel):
         default_factory=SegmentSettings, description="the segmentation network"
     )
     predict: PredictSettings = Field(
-        default_factory=PredictSettings, description="how it looks at the validation images"
+        default_factory=PredictSettings, description="how it predicts the validation images"
     )
     evaluate: EvaluateSettings = Field(
         default_factory=EvaluateSettings, description="what is scored where truth exists"
@@ -156,6 +156,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
             "shared_stages": 1,
             "placement": "block",
             "amplitude": "density",
+            "gated": False,
         },
         "recalibrate": {"cps_maps": "raw", "compensation_lr": 10.0, "fit": {"epochs": 8}},
         "fit": {"epochs": 8, "lr": 0.01, "warmup": 0.0},

@@ -166,8 +166,8 @@ class BatchesOfOneSize(Sampler[list[int]]):
 
     Args:
         sizes: Height and width of each image.
-        batch_size: Most images a batch.
-        max_pixels: Most pixels a batch; an image larger than that stands alone.
+        batch_size: Maximum images per batch.
+        max_pixels: Maximum pixels per batch; an image larger than that stands alone.
     """
 
     def __init__(self, sizes: Sequence[tuple[int, int]], batch_size: int, max_pixels: int) -> None:

@@ -41,7 +41,7 @@ SUFFIXES = frozenset((
 
 
 def max_pixels() -> int:
-    """The most pixels an image may have: `WEAKSEG_MAX_MEGAPIXELS` millions, by default 200.
+    """The most pixels that an image may have: `WEAKSEG_MAX_MEGAPIXELS` millions, by default 200.
 
     Raises:
         ConfigError: The variable is no number above 0.

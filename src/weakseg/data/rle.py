@@ -66,7 +66,7 @@ def from_run_lengths(counts: npt.ArrayLike, size: int) -> Mask:
 
 
 def box_of(mask: Mask) -> tuple[int, int, int, int]:
-    """The least box around a mask's pixels.
+    """The bounding box of a mask's pixels.
 
     Args:
         mask: [H,W], not empty.

@@ -51,7 +51,7 @@ def draw_demo(index: int, seed: int) -> Scene:
         seed: From 0.
 
     Returns:
-        The picture [H,W,3], 160 to 288 pixels a side, its mask [H,W] and its creatures.
+        The picture [H,W,3], 160 to 288 pixels per side, its mask [H,W] and its creatures.
 
     Example:
         >>> scene = draw_demo(1, seed=0)

@@ -20,7 +20,7 @@ CLASSES = tuple(HEADS)
 """Class names in the order of their mask indices 1..K."""
 
 VISIBLE = 0.5
-"""Least share of a creature's silhouette that nothing hides and no border cuts off."""
+"""Minimum share of a creature's silhouette that nothing hides and no border cuts off."""
 
 HEAD_VISIBLE = 0.75
 """The same for its head."""
@@ -251,7 +251,7 @@ def draw_scene(rng: Rng, kinds: list[int]) -> Scene:
 
 
 def _size(rng: Rng) -> tuple[int, int]:
-    """Height and width: square, landscape or portrait, 160 to 288 pixels a side."""
+    """Height and width: square, landscape or portrait, 160 to 288 pixels per side."""
     long = int(rng.integers(208, 289))
     short = max(160, round(long * (1.0, 0.75, 0.75, 0.67, 0.8)[rng.integers(5)]))
     return (long, short) if rng.random() < 0.3 else (short, long)

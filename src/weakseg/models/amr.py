@@ -38,6 +38,8 @@ class AMRSettings(BaseModel):
         amplitude: Height of the Gaussian, see `AttentionModulation`.
         statistics: Over what its mean and deviation are taken, see `AttentionModulation`.
         reduction: By how much the channel module's hidden layer is narrower than its input.
+        gated: Whether the modulation begins as no modulation and its strength is learnt, see
+            `AttentionModulation`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +51,7 @@ class AMRSettings(BaseModel):
     amplitude: Amplitude = Field("mean", description="density, unit or mean")
     statistics: Statistics = Field("per_sample", description="per_sample or per_batch")
     reduction: int = Field(16, ge=1, description="narrowing of the channel module's hidden layer")
+    gated: bool = Field(True, description="the modulation's strength is learnt, from 0 on")
 
 
 class BranchOutput(NamedTuple):
@@ -92,6 +95,9 @@ class AttentionModulation(nn.Module):
         statistics: `per_sample`: μ and σ over the channels (positions) of each image;
             `per_batch`: over the whole batch (released code), which makes an image's output depend
             on its batch mates.
+        gated: Modulates with 1 + γ·(g(x) − 1) instead of g(x), with γ learnt from 0 on, one for the
+            channels and one for the positions: a trained network stays what it is at first. False:
+            the paper's.
         device: Where the parameters are made.
         dtype: Their type.
 
@@ -111,6 +117,7 @@ class AttentionModulation(nn.Module):
         amplitude: Amplitude = "mean",
         statistics: Statistics = "per_sample",
         *,
+        gated: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -129,6 +136,9 @@ class AttentionModulation(nn.Module):
         self.expand = nn.Linear(hidden, channels, **place)
         self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False, **place)
         self.norm = nn.BatchNorm2d(1, **place)
+        self.strength: nn.Parameter | None = None
+        if gated:
+            self.strength = nn.Parameter(torch.zeros(2, **place))
 
     def forward(self, x: Tensor) -> Tensor:
         """Modulate a feature map.
@@ -150,11 +160,17 @@ class AttentionModulation(nn.Module):
 
     def _modulated(self, x: Tensor) -> Tensor:
         channel = self.expand(torch.relu(self.squeeze(x.mean(dim=(2, 3)))))
-        x = x * self._gaussian(channel).to(x.dtype)[:, :, None, None]
+        x = x * self._modulation(channel, 0).to(x.dtype)[:, :, None, None]
         pooled = torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1)
         spatial: Tensor = self.norm(self.conv(pooled))
-        modulated: Tensor = x * self._gaussian(spatial).to(x.dtype)
+        modulated: Tensor = x * self._modulation(spatial, 1).to(x.dtype)
         return modulated
+
+    def _modulation(self, x: Tensor, place: int) -> Tensor:
+        gaussian = self._gaussian(x)
+        if self.strength is None:
+            return gaussian
+        return 1 + self.strength[place] * (gaussian - 1)
 
     def _gaussian(self, x: Tensor) -> Tensor:
         x = x.float()
@@ -411,7 +427,11 @@ class AMR(NamedState):
 
 def _modulation(channels: int, settings: AMRSettings) -> AttentionModulation:
     return AttentionModulation(
-        channels, settings.reduction, settings.amplitude, settings.statistics
+        channels,
+        settings.reduction,
+        settings.amplitude,
+        settings.statistics,
+        gated=settings.gated,
     )
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
-from weakseg.models.cpu.batch_norm import folded
+from weakseg.models.cpu.batch_norm import fold_batch_norms
 from weakseg.models.state_names import NamedState, StateNames, module_paths
 from weakseg.types import ConfigError, WeightsError
 
@@ -28,7 +28,7 @@ _NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 class BackboneSettings(BaseModel):
-    """Which network looks at the images.
+    """Which network extracts features from the images.
 
     Attributes:
         name: A timm model whose `forward_features` is a chain of its parts: ResNet, RegNet,
@@ -128,7 +128,7 @@ class Backbone(NamedState):
         parts = [self.stem, *self.stages]
         for index, part in enumerate(parts):
             if self.settings.freeze_norms or index <= self.settings.freeze_stages:
-                parts[index] = folded(part, x)
+                parts[index] = fold_batch_norms(part, x)
             x = parts[index].eval()(x)
         self.stem, self.stages = parts[0], nn.ModuleList(parts[1:])
         self.train()

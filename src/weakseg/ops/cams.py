@@ -13,13 +13,13 @@ STRIDE = 4
 """Pixels of the resized image per cell of the grid on which maps are kept."""
 
 LEAST_SIDE = 32
-"""Least side of what a network sees, in pixels: one cell of the coarsest grid."""
+"""Minimum side of what a network sees, in pixels: one cell of the coarsest grid."""
 
 _CELL = 32
 """Sides that a network sees are multiples of this, in pixels, see `network_size`."""
 
 _FORWARD_PIXELS = 1_000_000
-"""Most pixels that go through the network at once; a larger image goes alone."""
+"""Maximum pixels that go through the network at once; a larger image goes alone."""
 
 FAINT = 12.0
 """Highest score of a class anywhere in an image below which bf16 is not enough for its map."""
@@ -37,7 +37,7 @@ class CamSettings(BaseModel):
         long_side: Images are resized to about this long side before all else (`network_size`), so
             that the network sees objects of the sizes that it was trained on, whatever the camera.
         scales: Multiples of that size at which the network looks.
-        mirror: Whether it looks at the mirror image, too.
+        mirror: Whether it also sees the mirror image.
         xi: Weight ξ of the spotlight's map in the weighted map.
         batch_size: Images of equal size computed together.
     """
@@ -46,7 +46,7 @@ class CamSettings(BaseModel):
 
     long_side: int = Field(512, ge=32, description="long side to which images are resized (pixels)")
     scales: tuple[float, ...] = Field((0.5, 1.0, 1.5), min_length=1, description="multiples of it")
-    mirror: bool = Field(True, description="look at the mirror image, too")
+    mirror: bool = Field(True, description="use the mirror image, too")
     xi: float = Field(0.5, ge=0, le=1, description="weight of the spotlight in the weighted map")
     batch_size: int = Field(8, ge=1, description="images of equal size computed together")
 

@@ -259,7 +259,7 @@ def dense_crf(
 ) -> Tensor:
     """Labels of a fully connected CRF over one image's pixels: masks that follow its edges.
 
-    The one-call form of `DenseCRF`, where the equation and the treatment of large images are told.
+    The one-call form of `DenseCRF`, which describes the equation and how large images are treated.
     Label maps that share an image are best given together: they are solved in one pass.
 
     Args:
@@ -291,7 +291,7 @@ _Odds = Callable[[slice, slice], Tensor]
 
 
 def _most_likely(marginals: Tensor) -> Tensor:
-    """The first label of greatest probability, uint8 [...] from [L, ...].
+    """The first label of maximum probability, uint8 [...] from [L, ...].
 
     A pass per label takes a tenth of the time of argmax over the first axis on a CPU.
     """

@@ -126,21 +126,21 @@ def mask_loss(
     *,
     weights: Tensor | None = None,
     blur: int = 0,
-    doubt: float = 0.0,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Collision cross entropy of labels that may be soft; cross entropy where they are not.
 
     −ln Σ_c y_c p_c is the probability that two draws, from label and prediction, agree. Unlike
     −Σ_c y_c ln p_c it does not teach the network to be as unsure as its label: where y is even, any
-    p is as good. Collision cross entropy for soft class labels (2023), equation 1. With `doubt` it
-    is bounded, so that a label that contradicts all others stops pulling.
+    p is as good. Collision cross entropy for soft class labels (2023), equation 1. With
+    `label_smoothing` it is bounded, so that a label that contradicts all others stops pulling.
 
     Args:
         logits: [B,C,H,W].
         labels: Indices [B,H,W] in 0..C−1, or 255: no loss.
         weights: Of the labels [C]; all 1 if None.
         blur: Labels are averaged over the pixels this far around, since masks err along contours.
-        doubt: Share of every label that is spread evenly over all of them, 0..1.
+        label_smoothing: Share of every label that is spread evenly over all of them, 0..1.
 
     Returns:
         The weighted mean over the labelled pixels, a scalar; 0 if there are none.
@@ -148,24 +148,24 @@ def mask_loss(
     known = labels != IGNORE
     index = labels.long().masked_fill(~known, 0)
     weights = logits.new_ones(logits.shape[1]) if weights is None else weights.to(logits)
-    if not blur and not doubt:
+    if not blur and not label_smoothing:
         each = nn.functional.cross_entropy(logits, index, reduction="none")
         weight = weights[index] * known
         return (each * weight).sum() / weight.sum().clamp_min(1e-6)
-    soft = soft_labels(labels, logits.shape[1], blur=blur, doubt=doubt)
+    soft = soft_labels(labels, logits.shape[1], blur=blur, label_smoothing=label_smoothing)
     each = -torch.logsumexp(logits.log_softmax(dim=1) + soft.log(), dim=1)
     weight = torch.einsum("bchw,c->bhw", soft, weights) * known
     return (each * weight).sum() / weight.sum().clamp_min(1e-6)
 
 
-def soft_labels(labels: Tensor, count: int, *, blur: int, doubt: float) -> Tensor:
+def soft_labels(labels: Tensor, count: int, *, blur: int, label_smoothing: float) -> Tensor:
     """Label maps as distributions: averaged over a window, then mixed with the even distribution.
 
     Args:
         labels: Indices [B,H,W] in 0..C−1, or 255: not averaged, and even itself.
         count: C, number of labels.
         blur: How far the window reaches, in pixels.
-        doubt: Share of the even distribution, 0..1.
+        label_smoothing: Share of the even distribution, 0..1.
 
     Returns:
         float32 [B,C,H,W], their sum over C is 1.
@@ -178,7 +178,7 @@ def soft_labels(labels: Tensor, count: int, *, blur: int, doubt: float) -> Tenso
         soft = nn.functional.avg_pool2d(soft, side, 1, blur)
         soft = soft / soft.sum(dim=1, keepdim=True).clamp_min(1e-6)
     soft = torch.where(known[:, None], soft, 1 / count)
-    return (1 - doubt) * soft + doubt / count
+    return (1 - label_smoothing) * soft + label_smoothing / count
 
 
 def balancing_weights(counts: Tensor, power: float) -> Tensor:

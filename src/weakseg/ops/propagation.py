@@ -117,10 +117,10 @@ def spread_over_scales(
         )[0]
         for features in details
     ]
-    return stretched(torch.stack(wide).mean(dim=0))
+    return min_max_normalized(torch.stack(wide).mean(dim=0))
 
 
-def stretched(maps: Tensor) -> Tensor:
+def min_max_normalized(maps: Tensor) -> Tensor:
     """Each map brought to 0..1 by its own minimum and maximum.
 
     A spread map never reaches 0: every position takes a little of every other.

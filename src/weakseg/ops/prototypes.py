@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _ROUNDS = 30
-"""Most rounds of k-means; it ends earlier when no vector changes its cluster."""
+"""Maximum rounds of k-means; it ends earlier when no vector changes its cluster."""
 
 
 class PrototypeSettings(BaseModel):
@@ -19,8 +19,8 @@ class PrototypeSettings(BaseModel):
     Attributes:
         clusters: Clusters a class.
         foreground: Features are gathered where the class's map is above this.
-        images: Most images a class that features are gathered from.
-        vectors: Most features a class, gathered evenly from its images.
+        images: Maximum images per class that features are gathered from.
+        vectors: Maximum features per class, gathered evenly from its images.
         sure: A centre is a prototype of its class where the classifier is at least this sure of
             it; a centre below `unsure` is one of its context, in between it is neither.
         unsure: See `sure`.
@@ -28,12 +28,12 @@ class PrototypeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    clusters: int = Field(12, ge=1, description="clusters a class")
-    foreground: float = Field(0.1, ge=0, lt=1, description="least map value where features count")
-    images: int = Field(100, ge=1, description="most images a class to gather features from")
-    vectors: int = Field(8192, ge=16, description="most features a class")
-    sure: float = Field(0.9, gt=0, le=1, description="least probability of a class's prototypes")
-    unsure: float = Field(0.5, ge=0, lt=1, description="greatest probability of its context")
+    clusters: int = Field(12, ge=1, description="clusters per class")
+    foreground: float = Field(0.1, ge=0, lt=1, description="minimum map value where features count")
+    images: int = Field(100, ge=1, description="maximum images per class to gather features from")
+    vectors: int = Field(8192, ge=16, description="maximum features per class")
+    sure: float = Field(0.9, gt=0, le=1, description="minimum probability of a class's prototypes")
+    unsure: float = Field(0.5, ge=0, lt=1, description="maximum probability of its context")
 
 
 class Prototypes(NamedTuple):
@@ -55,7 +55,7 @@ def gathered(features: Tensor, map_: Tensor, foreground: float, quota: int) -> T
         features: Last features [C,h,w].
         map_: The class's map [h',w'] in 0..1.
         foreground: Only where the map, averaged over a feature's cell, is above this.
-        quota: Most vectors.
+        quota: Maximum vectors.
 
     Returns:
         float32 [n,C], n ≤ quota.
@@ -67,7 +67,7 @@ def gathered(features: Tensor, map_: Tensor, foreground: float, quota: int) -> T
     return vectors.contiguous()
 
 
-def sorted_out(
+def select_prototypes(
     centres: Tensor, classifier: Tensor, index: int, settings: PrototypeSettings
 ) -> Prototypes:
     """Centres parted into those of the class and those of its context by the classifier.

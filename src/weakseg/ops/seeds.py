@@ -49,7 +49,7 @@ def doubtful(threshold: float) -> tuple[float, float]:
 def scaled_crf(settings: CRFSettings, long_side: int) -> CRFSettings:
     """The CRF for an image shrunk or enlarged to a long side, in pixels.
 
-    Its deviations are told in pixels of an image of long side 500, the size of the papers' images;
+    Its deviations are in pixels of an image of long side 500, the size of the papers' images;
     so an object of an image is refined alike at every size.
 
     Args:

@@ -10,15 +10,15 @@ from torch import Tensor
 from torch.nn import functional
 
 _FORWARD_PIXELS = 1_000_000
-"""Most pixels that go through the network at once; a larger image goes alone."""
+"""Maximum pixels that go through the network at once; a larger image goes alone."""
 
 
 class PredictSettings(BaseModel):
-    """How a segmentation network looks at an image.
+    """How a segmentation network predicts an image.
 
     Attributes:
         scales: Multiples of the network's working size at which it looks.
-        mirror: Whether it looks at the mirror image, too.
+        mirror: Whether it also sees the mirror image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,7 +26,7 @@ class PredictSettings(BaseModel):
     scales: tuple[PositiveFloat, ...] = Field(
         (1.0,), min_length=1, description="multiples of the working size"
     )
-    mirror: bool = Field(True, description="look at the mirror image, too")
+    mirror: bool = Field(True, description="use the mirror image, too")
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def multi_scale_probabilities(
         forward: From images [N,3,h,w] to logits [N,C,h,w].
         images: Images of one size [B,3,H,W], in 0..1 or uint8.
         scales: Multiples of that size at which the network looks.
-        mirror: Whether it looks at the mirror image, too.
+        mirror: Whether it also sees the mirror image.
 
     Returns:
         Probabilities float32 [B,C,H,W], their sum over C is 1.

@@ -35,8 +35,8 @@ def image_batches(
         samples: The images.
         settings: How many processes read.
         long_side: To which images are resized, about, in pixels; see `network_size`.
-        most: Most images of a batch.
-        pixels: Most pixels of a batch; a larger image goes alone.
+        most: Maximum images of a batch.
+        pixels: Maximum pixels of a batch; a larger image goes alone.
 
     Yields:
         Some samples and their images uint8 [B,3,H,W].

@@ -25,7 +25,7 @@ class _Results(Dataset[Any]):
         return self.function(self.items[index])
 
 
-def each(
+def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], *, workers: int | None = None
 ) -> Iterator[Result]:
     """The function's results in the items' order, computed ahead by one process a processor.

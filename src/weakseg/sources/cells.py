@@ -15,10 +15,10 @@ _NO = frozenset(("0", "0.0", "false", "no", "n", "f"))
 
 
 def split_tags(cell: str, separator: str | None = None) -> tuple[str, ...]:
-    r"""The tags of a cell, each once, without blanks around and with single blanks inside.
+    r"""The tags of a cell, each once, without spaces around and with single spaces inside.
 
     A list of Python or JSON is that list. Otherwise tags are separated by `;`, `|` or `,` where the
-    cell has any of these, else by blanks.
+    cell has any of these, else by spaces.
 
     Args:
         cell: The cell.
@@ -42,7 +42,7 @@ def split_tags(cell: str, separator: str | None = None) -> tuple[str, ...]:
 
 
 def lists_tags(cell: str) -> bool:
-    """Whether a cell separates its tags by signs, so that blanks are part of names."""
+    """Whether a cell separates its tags by signs, so that spaces are part of names."""
     return bool(_SEPARATORS.search(cell)) or cell.strip()[:1] in _BRACKETS
 
 
@@ -52,8 +52,8 @@ def each_once(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def clean(tag: str) -> str:
-    """A tag in NFC, without blanks around, with single blanks inside."""
-    # Only blanks and tabs: other signs that Python counts as such do not belong into a name.
+    """A tag in NFC, without spaces around, with single spaces inside."""
+    # Only spaces and tabs: other signs that Python counts as such do not belong into a name.
     return unicodedata.normalize("NFC", re.sub(r"[ \t\u00a0]+", " ", tag.strip()))
 
 

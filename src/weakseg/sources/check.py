@@ -81,7 +81,7 @@ def check_catalog(
     """Reads everything of a source, decodes every image and truth mask, lists every fault.
 
     Nothing is kept in memory but a few numbers per image. Faults of samples outside of the split
-    are not listed; misspelt tags are told by the whole source.
+    are not listed; misspelt tags are reported for the whole source.
 
     Args:
         source: A folder, a tags file or a COCO JSON, as for `open_catalog`.
@@ -205,7 +205,7 @@ def _no_images(found: Source) -> Fault:
         kind="image_missing",
         file=str(found.path),
         found="no images found that can be used",
-        remedy="mend the other faults, or check that this is the right folder",
+        remedy="fix the other faults, or check that this is the right folder",
     )
 
 

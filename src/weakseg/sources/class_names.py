@@ -171,7 +171,7 @@ def _read_label_map(declared: Declared, lines: list[tuple[int, str]]) -> list[tu
 
 
 def fold(name: str) -> str:
-    """A name without case, blanks and invisible characters: equal for spellings of one tag."""
+    """A name without case, spaces and invisible characters: equal for spellings of one tag."""
     plain = unicodedata.normalize("NFKC", name).casefold()
     return "".join(c for c in plain if not c.isspace() and unicodedata.category(c) != "Cf")
 
@@ -226,7 +226,7 @@ def name_faults(
 ) -> tuple[list[Fault], frozenset[str]]:
     """Tags that are misspelt, unknown, reserved, or borne by one image only.
 
-    Of several spellings that differ in case or blanks only, the declared or most frequent one is
+    Of several spellings that differ in case or spaces only, the declared or most frequent one is
     right. Without declared names a tag on a single image is taken for a slip.
 
     Args:
@@ -311,7 +311,7 @@ def name_faults(
 def word_notes(entries: Sequence[Entry]) -> list[Fault]:
     """Notes of words that may be one name: they occur only together, one behind the other.
 
-    Only cells in which blanks separate the tags are doubtful: `traffic light`.
+    Only cells in which spaces separate the tags are doubtful: `traffic light`.
 
     Args:
         entries: All entries of the source.
@@ -348,7 +348,7 @@ def word_notes(entries: Sequence[Entry]) -> list[Fault]:
 
 
 def _split_names(entries: Iterable[Entry], names: Iterable[str]) -> list[Fault]:
-    """Cells without `;` in which a name of several words was taken apart at its blanks."""
+    """Cells without `;` in which a name of several words was taken apart at its spaces."""
     several = sorted(name for name in names if len(name.split()) > 1)
     faults = []
     for entry in entries:
@@ -387,7 +387,7 @@ def _images(count: int) -> str:
 
 
 def _lines(entries: Sequence[Entry]) -> str:
-    """Where else a tag is found, the first place being told already."""
+    """Where else a tag is found, the first place being reported already."""
     numbers = [str(entry.line) for entry in entries[1:] if entry.line is not None]
     if not numbers:
         return ""

@@ -132,7 +132,7 @@ def find_columns(  # noqa: PLR0911  each way of being unclear has its own words
 
 
 def squashed(name: str) -> str:
-    """A header without case, blanks and signs, for comparing."""
+    """A header without case, spaces and signs, for comparing."""
     return re.sub(r"[\W_]+", "", name.casefold())
 
 

@@ -97,7 +97,7 @@ def _same_truth(catalog: Catalog, first: Sample, second: Sample) -> bool:
         return True
     try:
         one, two = (true_mask(sample, catalog.classes) for sample in (first, second))
-    except FileError:  # it is told where masks are looked at
+    except FileError:  # it is reported where masks are looked at
         return True
     return np.array_equal(one, two)  # type: ignore[arg-type]
 

@@ -80,7 +80,7 @@ def add_entries(reading: Reading, marked: Iterable[Marked], tally: Tally) -> Non
 
     Tags are the names of marks and of the image as a whole. A true mask is there where every mark
     has pixels and every tag a mark; once some image has one, images without any mark are all
-    background. Blanks around names are removed, pixels labelled `__ignore__` are ignored, what is
+    background. Spaces around names are removed, pixels labelled `__ignore__` are ignored, what is
     labelled background shows no class.
 
     Args:
@@ -171,7 +171,7 @@ class _Counts:
             tally.add(
                 "tag_blanks",
                 item.file,
-                f"blanks around the label {name!r} (removed)",
+                f"spaces around the label {name!r} (removed)",
                 "nothing has to be done",
                 severity="note",
             )

@@ -118,7 +118,7 @@ def _is_plain(path: Path, meanings: Meanings) -> bool:
         with opened(path) as image:
             return image.mode in ("L", "I;16", "1") or _palette_fits(image, meanings)
     except FileError:
-        return True  # it is told where masks are looked at
+        return True  # it is reported where masks are looked at
 
 
 def _palette_fits(image: Image.Image, colours: Meanings) -> bool:

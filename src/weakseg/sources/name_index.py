@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 def plain_name(name: str) -> str:
-    r"""A name as written, as a path with `/`, in NFC, without blanks around it.
+    r"""A name as written, as a path with `/`, in NFC, without spaces around it.
 
     Of a URL its path, or the path in its parameter `d` (Label Studio's local files).
 

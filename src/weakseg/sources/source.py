@@ -22,7 +22,7 @@ from weakseg.types import Catalog, DataError, Sample
 _log = logging.getLogger(__name__)
 
 _WITHOUT_WORDS = ("masks", "imagefolder")
-"""Kinds told by folders alone: nearly every folder of annotated images is one of these, too."""
+"""Kinds recognised by folders alone: nearly every folder of annotated images is one of these."""
 
 _MAY_ANNOTATE = frozenset((".json", ".xml", ".txt", ".csv", ".tsv", ".jsonl", ".yaml", ".yml"))
 _LOOKED_AT = 10_000  # files of a folder
@@ -141,20 +141,24 @@ def open_catalog(
         raise DataError(str(found.fatal[0]))
     catalog = found.catalog()
     faults = [fault for fault in found.reading.faults if fault.severity == "fault"]
-    told = {entry.id for entry in found.reading.entries}
-    told.update(sample for fault in faults for sample in fault.samples)
+    reported = {entry.id for entry in found.reading.entries}
+    reported.update(sample for fault in faults for sample in fault.samples)
     if found.wanted is not None:
-        told &= found.wanted
+        reported &= found.wanted
     if not catalog.samples:
-        why = f" ({len(told)} cannot be used; first fault: {faults[0]})" if faults and told else ""
+        why = (
+            f" ({len(reported)} cannot be used; first fault: {faults[0]})"
+            if faults and reported
+            else ""
+        )
         raise DataError(f"{source}: no images found{why}; weakseg check lists what is wrong")
-    left_out = len(told) - len(catalog)
+    left_out = len(reported) - len(catalog)
     if left_out:
         _log.warning(
             "%s: %d of %d images cannot be used and are left out; weakseg check lists them",
             source,
             left_out,
-            len(told),
+            len(reported),
         )
     return catalog
 

@@ -22,7 +22,7 @@ from weakseg.sources.columns import (
     squashed,
 )
 from weakseg.sources.reading import USUAL_TABLE, TableOptions
-from weakseg.sources.stray_blanks import stray
+from weakseg.sources.stray_spaces import stray
 from weakseg.sources.text import Text, not_utf8, read_text
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -31,7 +31,7 @@ _UNCLOSED = "unclosed quotes"
 _LONGEST_CELL = 50  # lines
 _LEAST_SHARE = 0.1  # images named several times, where a file has a row for each tag
 
-_ROW = "write one line per image: its name, a comma, its tags separated by blanks, ';' or '|'"
+_ROW = "write one line per image: its name, a comma, its tags separated by spaces, ';' or '|'"
 _HEADER = "write 'image,tags' as the first line, or 'image,' and the class names of a 0/1 table"
 
 
@@ -188,7 +188,7 @@ def _named_well(file: TagsFile, line: int, header: list[str], columns: Columns) 
     for i in columns.classes:
         spelt = header[i].removeprefix(before[0][0]) if i else header[i]
         if spelt != clean(spelt):
-            found = f"the column {header[i]!r} has stray blanks in its name, read as "
+            found = f"the column {header[i]!r} has stray spaces in its name, read as "
             file.note(line, found + repr(clean(header[i])), "nothing has to be done", "tag_blanks")
     return True
 
@@ -257,7 +257,7 @@ def _tell_width(file: TagsFile, line: int, cells: list[str], width: int, delimit
     if len(cells) < width:
         remedy = f"an image without tags still needs its comma: {named + delimiter!r}"
     else:
-        remedy = "separate tags by blanks, ';' or '|'"
+        remedy = "separate tags by spaces, ';' or '|'"
     file.fault("row", line, found, remedy, *([named] if named else []))
 
 
@@ -309,7 +309,7 @@ def _read_json_lines(file: TagsFile, text: Text, options: TableOptions) -> None:
                 file.faults.append(not_utf8(file.path, line, *named))
             file.rows.append(replace(row, usable=line not in text.unsure))
     if spaced:
-        found = f"stray blanks around tags on {len(spaced)} lines, read as if they were not there"
+        found = f"stray spaces around tags on {len(spaced)} lines, read as if they were not there"
         file.note(spaced[0], found, "nothing has to be done", "tag_blanks")
     _report_blanks(file)
 
@@ -336,7 +336,7 @@ def _json_row(line: int, record: Any, options: TableOptions) -> tuple[Row | None
 
 
 def _spaced(record: Any) -> bool:
-    """Whether a JSON record has tags with stray blanks."""
+    """Whether a JSON record has tags with stray spaces."""
     lists = [v for v in record.values() if isinstance(v, list)] if isinstance(record, dict) else []
     return any(isinstance(tag, str) and tag != clean(tag) for tags in lists for tag in tags)
 
@@ -349,14 +349,14 @@ def _json_key(record: dict[str, Any], names: Sequence[str], wanted: str | None) 
 
 
 def _report_blanks(file: TagsFile) -> None:
-    """Notes stray blanks: the tags are read alike."""
+    """Notes stray spaces: the tags are read alike."""
     rows = [row for row in file.rows if row.cell is not None]
     places = stray([row.cell or "" for row in rows])
     if places:
         first = rows[places[0]]
         file.note(
             first.line,
-            f"stray blanks in {len(places)} cell{'s' * (len(places) != 1)}, read as if they were "
+            f"stray spaces in {len(places)} cell{'s' * (len(places) != 1)}, read as if they were "
             f"not there: {first.cell!r}",
             "nothing has to be done",
             "tag_blanks",

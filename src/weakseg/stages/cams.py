@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from weakseg.data.images import image_size
 from weakseg.models.amr import AMR
-from weakseg.models.cpu.inference import fixed, mean_inputs
+from weakseg.models.cpu.inference import for_inference, mean_inputs
 from weakseg.ops.cams import (
     FAINT,
     UNLIKELY,
@@ -27,7 +27,7 @@ from weakseg.training.memory import kept_memory
 from weakseg.types import Sample
 
 _MAX_PIXELS = 2_000_000
-"""Most pixels of a batch at scale 1, which bounds memory."""
+"""Maximum pixels of a batch at scale 1, which bounds memory."""
 
 _EXAMPLES = 16
 """Images that the correction of bf16 is taken from."""
@@ -87,11 +87,11 @@ class MapNetwork:
         network = network.eval().to(memory_format=torch.channels_last)
         branches = nn.ModuleList(getattr(network, name) for name in names)
         self.faint = [UNLIKELY if branch.probabilities else FAINT for branch in branches]
-        self.network, self.exact = fixed(network), fixed(branches)
+        self.network, self.exact = for_inference(network), for_inference(branches)
         self.quick: nn.ModuleList | None = None
         if inference.bf16:
             means = mean_inputs(branches, lambda: [network(self._placed(some)) for some in images])
-            self.quick = fixed(branches, torch.bfloat16, means)
+            self.quick = for_inference(branches, torch.bfloat16, means)
 
     @torch.no_grad()
     def maps(
@@ -147,7 +147,7 @@ def map_batches(
     Args:
         context: The run.
         samples: The images.
-        pixels: Most pixels of a batch.
+        pixels: Maximum pixels of a batch.
     """
     settings = context.config.cams
     return image_batches(

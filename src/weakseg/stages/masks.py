@@ -20,7 +20,7 @@ from weakseg.runs.image_maps import (
     map_stages,
     map_title,
 )
-from weakseg.runs.parallel import each
+from weakseg.runs.parallel import parallel_map
 from weakseg.types import Sample
 
 
@@ -39,7 +39,9 @@ def masks(context: StageContext) -> Mapping[str, object]:
     without: list[str] = []
     with context.track("masks", len(catalog)) as advance:
         for sample, share in zip(
-            catalog, each(job, catalog.samples, workers=context.config.fit.workers), strict=True
+            catalog,
+            parallel_map(job, catalog.samples, workers=context.config.fit.workers),
+            strict=True,
         ):
             covered += share
             if sample.tags and share == 0:

@@ -15,7 +15,7 @@ from weakseg.ops.losses import refined_labels
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps, spotlight_stage
 from weakseg.runs.learning import STATE, finish_learning, learn, with_state
-from weakseg.runs.parallel import each
+from weakseg.runs.parallel import parallel_map
 from weakseg.runs.processes import first_process
 from weakseg.training.device import accelerator_for
 from weakseg.training.recalibrate_task import RecalibrateTask
@@ -72,7 +72,7 @@ def _write_labels(context: StageContext) -> None:
     folder = context.dir.path / _LABELS
     pending = [sample for sample in catalog if not (folder / f"{sample.id}.png").is_file()]
     with context.track("labels", len(catalog), done=len(catalog) - len(pending)) as advance:
-        for _ in each(_Job(context), pending, workers=context.config.fit.workers):
+        for _ in parallel_map(_Job(context), pending, workers=context.config.fit.workers):
             advance()
 
 

@@ -21,7 +21,7 @@ from weakseg.runs.image_maps import (
     map_stage,
     map_title,
 )
-from weakseg.runs.parallel import each
+from weakseg.runs.parallel import parallel_map
 from weakseg.types import Sample
 
 
@@ -32,7 +32,7 @@ def seeds(context: StageContext) -> Mapping[str, object]:
     pending = [s for s in catalog if not context.dir.file(f"{s.id}.png").is_file()]
     job = _Job(context, foreground, background)
     with context.track("seeds", len(catalog), done=len(catalog) - len(pending)) as advance:
-        for _ in each(job, pending, workers=context.config.fit.workers):
+        for _ in parallel_map(job, pending, workers=context.config.fit.workers):
             advance()
     return {
         "images": len(catalog),

@@ -29,11 +29,11 @@ from weakseg.training.mask_task import MaskTask
 from weakseg.types import DataError, RunError, Sample
 
 _MEASURED = 100
-"""Most images of either kind whose agreement is measured."""
+"""Maximum images of either kind whose agreement is measured."""
 
 
 @dataclass(frozen=True)
-class Lesson:
+class LabelledImages:
     """Images and the masks to learn from.
 
     Attributes:
@@ -59,19 +59,19 @@ def segment(context: StageContext) -> Mapping[str, object]:
         RunError: A mask is missing or damaged.
     """
     settings = context.config.segment
-    lesson = _first_lesson(context)
+    labelled = _first_labels(context)
     rounds: list[dict[str, object]] = []
     for number in range(1, settings.rounds + 1):
         last = number == settings.rounds
         folder = context.dir.path if last else context.dir.path / f"round-{number}"
         label = "segment" if settings.rounds == 1 else f"segment {number}/{settings.rounds}"
-        model = _trained(context, lesson, folder, label)
-        rounds.append({"agreement": _agreements(context, model, lesson)})
+        model = _trained(context, labelled, folder, label)
+        rounds.append({"agreement": _agreements(context, model, labelled)})
         if not last:
-            lesson = _relabelled(context, model, lesson, folder / "labels")
+            labelled = _relabelled(context, model, labelled, folder / "labels")
     return {
-        "images": len(lesson.samples),
-        "held_out": len(lesson.held_out),
+        "images": len(labelled.samples),
+        "held_out": len(labelled.held_out),
         "masks": "truth" if settings.truth_masks else "tags",
         "steps": steps_logged(context.dir.path),
         **rounds[-1],
@@ -79,7 +79,7 @@ def segment(context: StageContext) -> Mapping[str, object]:
     }
 
 
-def _first_lesson(context: StageContext) -> Lesson:
+def _first_labels(context: StageContext) -> LabelledImages:
     settings, catalog = context.config.segment, context.catalog
     pairs = [(sample, context.run.path / "masks" / f"{sample.id}.png") for sample in catalog]
     if settings.truth_masks:
@@ -89,7 +89,7 @@ def _first_lesson(context: StageContext) -> Lesson:
     count = min(len(pairs) - 1, round(settings.held_out * len(pairs)))
     chosen = sorted(order[count:])
     used = len(catalog) - round(settings.held_out * len(catalog))
-    return Lesson(
+    return LabelledImages(
         [pairs[index][0] for index in chosen],
         [pairs[index][1] for index in chosen],
         [pairs[index] for index in sorted(order[:count])],
@@ -98,11 +98,13 @@ def _first_lesson(context: StageContext) -> Lesson:
     )
 
 
-def _trained(context: StageContext, lesson: Lesson, folder: Path, label: str) -> Segmenter:
+def _trained(
+    context: StageContext, labelled: LabelledImages, folder: Path, label: str
+) -> Segmenter:
     """The network trained on these masks; one that is there already is taken."""
     if not (folder / MODEL / CONFIG).is_file():
         accelerator = accelerator_for(context.config.device, context.config.precision)
-        trained = _train(context, lesson, folder, label)
+        trained = _train(context, labelled, folder, label)
         if first_process():
             trained.save_pretrained(folder / MODEL)
             (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -110,9 +112,9 @@ def _trained(context: StageContext, lesson: Lesson, folder: Path, label: str) ->
     return Segmenter.from_pretrained(folder / MODEL)
 
 
-def _train(context: StageContext, lesson: Lesson, folder: Path, label: str) -> Segmenter:
+def _train(context: StageContext, labelled: LabelledImages, folder: Path, label: str) -> Segmenter:
     config, settings, catalog = context.config, context.config.segment, context.catalog
-    counts = _label_counts(context, lesson)
+    counts = _label_counts(context, labelled)
     torch.manual_seed(config.seed)
     model = Segmenter(
         len(catalog.classes),
@@ -128,19 +130,19 @@ def _train(context: StageContext, lesson: Lesson, folder: Path, label: str) -> S
     balance = settings.task.balance
     task = MaskTask(model, settings.task, balancing_weights(counts, balance) if balance else None)
     piece = settings.fit.batch_size // settings.fit.accumulate
-    pieces = -(-len(lesson.samples) // piece)
-    epochs = max(1, round(lesson.steps * settings.fit.accumulate / pieces))
-    views = MaskedViews(lesson.samples, lesson.masks, settings.augment, config.seed)
+    pieces = -(-len(labelled.samples) // piece)
+    epochs = max(1, round(labelled.steps * settings.fit.accumulate / pieces))
+    views = MaskedViews(labelled.samples, labelled.masks, settings.augment, config.seed)
     learn(context, label, task, views, settings.fit, folder=folder, epochs=epochs)
     return task.trained
 
 
-def _label_counts(context: StageContext, lesson: Lesson) -> Tensor:
+def _label_counts(context: StageContext, labelled: LabelledImages) -> Tensor:
     """How many pixels each label has, int64 [K+1]; looks at every mask before any is used."""
     classes = len(context.catalog.classes)
     truth = context.config.segment.truth_masks
     counts = torch.zeros(256, dtype=torch.int64)
-    pairs = [*zip(lesson.samples, lesson.masks, strict=True), *lesson.held_out]
+    pairs = [*zip(labelled.samples, labelled.masks, strict=True), *labelled.held_out]
     for sample, path in pairs:
         try:
             mask = read_mask(path)
@@ -153,20 +155,23 @@ def _label_counts(context: StageContext, lesson: Lesson) -> Tensor:
             found = f"{mask.shape[1]}×{mask.shape[0]} with labels up to {top_label(mask)}"
             raise (DataError if truth else RunError)(
                 f"{path} is {found}, but its image is {size[1]}×{size[0]} and there are {classes} "
-                "classes; mend the mask, or remove the folder if weakseg made it"
+                "classes; fix the mask, or remove the folder if weakseg made it"
             )
         counts += torch.bincount(mask.flatten(), minlength=256)
     return counts[: classes + 1]
 
 
 def _agreements(
-    context: StageContext, model: Segmenter, lesson: Lesson
+    context: StageContext, model: Segmenter, labelled: LabelledImages
 ) -> dict[str, float | None] | None:
     """The mIoU of the network's labels with the masks: of images trained on and held out."""
-    if not lesson.held_out or not first_process():
+    if not labelled.held_out or not first_process():
         return None
-    trained = list(zip(lesson.samples, lesson.masks, strict=True))
-    kinds = {"trained": trained[:: max(1, len(trained) // _MEASURED)], "held_out": lesson.held_out}
+    trained = list(zip(labelled.samples, labelled.masks, strict=True))
+    kinds = {
+        "trained": trained[:: max(1, len(trained) // _MEASURED)],
+        "held_out": labelled.held_out,
+    }
     found: dict[str, float | None] = {}
     total = sum(len(pairs[:_MEASURED]) for pairs in kinds.values())
     labeler = _labeler(context, model, PredictSettings(scales=(1.0,), mirror=False))
@@ -189,10 +194,12 @@ def _labeler(context: StageContext, model: Segmenter, settings: PredictSettings)
     )
 
 
-def _relabelled(context: StageContext, model: Segmenter, lesson: Lesson, folder: Path) -> Lesson:
+def _relabelled(
+    context: StageContext, model: Segmenter, labelled: LabelledImages, folder: Path
+) -> LabelledImages:
     """The same images with the network's masks, within the images' tags."""
     accelerator = accelerator_for(context.config.device, context.config.precision)
-    everything = [*lesson.samples, *(sample for sample, _ in lesson.held_out)]
+    everything = [*labelled.samples, *(sample for sample, _ in labelled.held_out)]
     own = everything[accelerator.process_index :: accelerator.num_processes]
     missing = [sample for sample in own if not (folder / f"{sample.id}.png").is_file()]
     settings, classes = context.config.segment.relabel, context.catalog.classes
@@ -203,9 +210,9 @@ def _relabelled(context: StageContext, model: Segmenter, lesson: Lesson, folder:
             advance()
     accelerator.wait_for_everyone()
     return replace(
-        lesson,
-        masks=[folder / f"{sample.id}.png" for sample in lesson.samples],
-        held_out=[(sample, folder / f"{sample.id}.png") for sample, _ in lesson.held_out],
+        labelled,
+        masks=[folder / f"{sample.id}.png" for sample in labelled.samples],
+        held_out=[(sample, folder / f"{sample.id}.png") for sample, _ in labelled.held_out],
     )
 
 

@@ -17,7 +17,7 @@ from weakseg.ops.prototypes import (
     gathered,
     kmeans,
     prototype_map,
-    sorted_out,
+    select_prototypes,
 )
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import BRANCHES, ImageMaps
@@ -27,10 +27,10 @@ from weakseg.training.device import Inference
 from weakseg.types import Catalog
 
 _MAX_PIXELS = 500_000
-"""Most pixels of a batch: features are taken at larger scales, too."""
+"""Maximum pixels of a batch: features are taken at larger scales, too."""
 
 _GATHERED_BYTES = 256 * 2**20
-"""Most memory for gathered features, all classes and branches together."""
+"""Maximum memory for gathered features, all classes and branches together."""
 
 
 def spread(context: StageContext) -> Mapping[str, object]:
@@ -112,7 +112,7 @@ def _prototypes(
     for key, kept in load_file(path, device=str(device)).items():
         branch, index = key.split(".")
         weight = heads[branch].weight.detach().flatten(1)
-        found[branch][int(index)] = sorted_out(kept, weight, int(index), settings)
+        found[branch][int(index)] = select_prototypes(kept, weight, int(index), settings)
     return found
 
 

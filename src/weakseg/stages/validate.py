@@ -16,7 +16,7 @@ from weakseg.types import DataError, Sample
 def validate(context: StageContext) -> Mapping[str, object]:
     """Label every image of the second split: `<id>.png`; score those with truth: `metrics.json`.
 
-    The network is told no tags.
+    The network is given no tags.
 
     Raises:
         DataError: A true mask does not fit its image or the classes.

@@ -17,7 +17,7 @@ from weakseg.stages.relate import boundaries, load_relations
 from weakseg.training.device import Inference
 
 _MAX_PIXELS = 500_000
-"""Most pixels of a batch: their mirror images and the relation network come on top."""
+"""Maximum pixels of a batch: their mirror images and the relation network come on top."""
 
 
 def walk(context: StageContext) -> Mapping[str, object]:

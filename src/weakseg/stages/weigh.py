@@ -17,7 +17,7 @@ from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory
 
 _MAX_PIXELS = 500_000
-"""Most pixels of a batch: features are taken at larger scales, too."""
+"""Maximum pixels of a batch: features are taken at larger scales, too."""
 
 
 @kept_memory()

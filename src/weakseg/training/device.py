@@ -62,7 +62,7 @@ def accelerator_for(device: Device, precision: Precision, accumulate: int = 1) -
 
 
 class Inference:
-    """Where and in which precision a network looks at images without learning.
+    """Where and in which precision a network predicts without learning.
 
     Args:
         device: `auto` takes CUDA, then MPS, then the CPU; or any device of torch.

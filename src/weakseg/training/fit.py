@@ -43,14 +43,14 @@ class FitSettings(BaseModel):
         clip: A step's gradient is shortened to this many times the usual length, that of the steps
             before on average. The rare batch whose gradient is a hundred times as long as the
             others' would undo what was learnt; steps of usual length stay as they are. 0: never.
-        checkpoint_seconds: Least time between two checkpoints.
+        checkpoint_seconds: Minimum time between two checkpoints.
         workers: Processes that read images; None: one less than there are processors, at most 8.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(6, ge=1, description="passes over the images")
-    batch_size: int = Field(16, ge=1, description="images a step")
+    batch_size: int = Field(16, ge=1, description="images per step")
     accumulate: int = Field(1, ge=1, description="pieces that a batch is computed in")
     lr: float = Field(0.02, gt=0, description="highest learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="of gradient descent")
@@ -58,7 +58,7 @@ class FitSettings(BaseModel):
     power: float = Field(0.9, gt=0, description="of the polynomial decay")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of steps with rising learning rate")
     clip: float = Field(4.0, ge=0, description="longest gradient, in usual lengths; 0: any")
-    checkpoint_seconds: float = Field(60.0, ge=0, description="least time between checkpoints")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="minimum time between checkpoints")
     workers: int | None = Field(None, ge=0, description="reading processes; null: by processors")
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ class MaskTaskSettings(BaseModel):
         decoder_lr: Learning rate of the decoder, as a multiple of the backbone's.
         ema: Share of the averaged weights that a step keeps; 0: no average, the last weights count.
         blur: Labels are averaged over the pixels this far around; see `mask_loss`.
-        doubt: Share of every label that is spread evenly over all of them; see `mask_loss`.
+        label_smoothing: Share of every label that is spread evenly over all; see `mask_loss`.
         balance: 0: every pixel counts as much; 1: every class; between: between.
     """
 
@@ -33,7 +33,9 @@ class MaskTaskSettings(BaseModel):
     decoder_lr: float = Field(10.0, gt=0, description="times the backbone's learning rate")
     ema: float = Field(0.99, ge=0, lt=1, description="averaging of weights; 0: none")
     blur: int = Field(0, ge=0, le=32, description="reach of the labels' average (pixels)")
-    doubt: float = Field(0.0, ge=0, lt=1, description="share of a label spread over all labels")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of a label spread over all labels"
+    )
     balance: float = Field(0.0, ge=0, le=1, description="0: pixels count alike; 1: classes do")
 
 
@@ -41,7 +43,7 @@ class SegmentFitSettings(FitSettings):
     """As `FitSettings`, with other defaults."""
 
     epochs: int = Field(10, ge=1, description="passes over the images")
-    batch_size: int = Field(8, ge=1, description="images a step")
+    batch_size: int = Field(8, ge=1, description="images per step")
     lr: float = Field(0.002, gt=0, description="highest learning rate")
 
     @model_validator(mode="after")
@@ -73,7 +75,7 @@ class SegmentSettings(BaseModel):
         long_side: Long side to which images are resized for the finished network, in pixels.
         rounds: How often it is trained. From the second time on, the masks are those that the
             network before gives the training images within their tags.
-        relabel: How that network looks at them.
+        relabel: How that network predicts them.
         held_out: Share of the images that are not trained on but measured.
         truth_masks: Train on the true masks instead, for as many steps, to see what the same
             network could reach; images without truth are left out.
@@ -143,7 +145,11 @@ class MaskTask(nn.Module):
         settings = self.settings
         with torch.autocast(logits.device.type, enabled=False):  # the loss in float32
             loss = mask_loss(
-                logits, labels, weights=self.weights, blur=settings.blur, doubt=settings.doubt
+                logits,
+                labels,
+                weights=self.weights,
+                blur=settings.blur,
+                label_smoothing=settings.label_smoothing,
             )
         known = labels != IGNORE
         agreeing = (logits.detach().argmax(dim=1) == labels) & known

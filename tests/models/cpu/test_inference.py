@@ -7,7 +7,7 @@ from torch import nn
 from weakseg.models.amr import AMR, AMRSettings
 from weakseg.models.backbones import BackboneSettings
 from weakseg.models.cpu.batch_norm import NormedConv2d
-from weakseg.models.cpu.inference import FixedConv2d, fixed, mean_inputs
+from weakseg.models.cpu.inference import InferenceConv2d, for_inference, mean_inputs
 
 
 @pytest.fixture(params=["tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_050"])
@@ -25,9 +25,9 @@ def scores(output):
 def test_a_fixed_network_says_the_same(network):
     images = torch.rand(2, 3, 71, 96)
     before = copy.deepcopy(network.state_dict())
-    still = fixed(network)
+    still = for_inference(network)
     kinds = {type(part) for part in still.modules()}
-    assert FixedConv2d in kinds
+    assert InferenceConv2d in kinds
     assert NormedConv2d not in kinds
     assert NormedConv2d in {type(part) for part in network.modules()}
     for found, expected in zip(still(images), network(images), strict=True):
@@ -48,11 +48,18 @@ def test_every_convolution_is_corrected_by_its_own_inputs(network):
     expected = network.standardized(images).mean(dim=(0, 2, 3))
     torch.testing.assert_close(means[first.removesuffix(".convolution.weight")], expected)
     assert not network.frozen[0]._forward_pre_hooks
-    plain, corrected = fixed(network, torch.bfloat16), fixed(network, torch.bfloat16, means)
+    plain, corrected = (
+        for_inference(network, torch.bfloat16),
+        for_inference(network, torch.bfloat16, means),
+    )
     for name, part in corrected.named_modules():
-        if isinstance(part, FixedConv2d) and part.weight.shape[-1] == 1 and part.own.groups == 1:
+        if (
+            isinstance(part, InferenceConv2d)
+            and part.weight.shape[-1] == 1
+            and part.own.groups == 1
+        ):
             other = plain.get_submodule(name)
-            weight, _ = network.get_submodule(name).folded()
+            weight, _ = network.get_submodule(name).folded_weights()
             shift = (weight - other.weight.float()).flatten(1) @ means[name]
             torch.testing.assert_close(part.bias - other.bias, shift, rtol=1e-3, atol=1e-5)
 
@@ -68,7 +75,7 @@ def test_the_correction_takes_the_mean_error_away(groups):
     means = mean_inputs(block, lambda: block(x))
     errors = {}
     for name, given in (("plain", None), ("corrected", means)):
-        still = fixed(block, torch.bfloat16, given)
+        still = for_inference(block, torch.bfloat16, given)
         y = nn.functional.conv2d(
             x, still[0].weight.float(), still[0].bias, groups=groups
         )  # in float32: the weights' rounding alone
@@ -84,7 +91,7 @@ def test_one_sided_padding_and_dilation_are_kept():
     settings = BackboneSettings(name="tf_efficientnet_lite0", weights="none", output_stride=8)
     network = AMR(2, settings, AMRSettings()).eval()
     images = torch.rand(1, 3, 97, 61)
-    found, expected = fixed(network)(images), network(images)
+    found, expected = for_inference(network)(images), network(images)
     torch.testing.assert_close(scores(found), scores(expected), rtol=1e-4, atol=1e-5)
 
 
@@ -95,7 +102,7 @@ def test_without_the_fused_convolution_it_is_the_same(monkeypatch, kind):
     norm = nn.BatchNorm2d(6).eval()
     norm.weight.mul_(4)
     block = NormedConv2d(nn.Conv2d(4, 6, 3, padding=1, bias=False), norm, clamped=True)
-    still = fixed(nn.Sequential(block), kind)
+    still = for_inference(nn.Sequential(block), kind)
     x = torch.randn(1, 4, 8, 8)
     expected = still(x)
     monkeypatch.setattr("weakseg.models.cpu.batch_norm._fusible", lambda _: False)

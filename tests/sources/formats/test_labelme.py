@@ -191,7 +191,7 @@ def test_labels_are_kept_as_written_but_for_blanks(made):
     made.photo("a.jpg", 8, 8)
     made.text("a.json", record(square("cat-1 ", 0, 0, 3), square("tv/monitor", 4, 4, 3)))
     assert made.tags() == {"a": {"cat-1", "tv/monitor"}}
-    assert any("blanks around the label 'cat-1 '" in note for note in made.check()[1])
+    assert any("spaces around the label 'cat-1 '" in note for note in made.check()[1])
 
 
 def test_damaged_files_are_faults_of_theirs(made):

@@ -94,7 +94,7 @@ def test_faults(made):
     assert any("1 XML files are no annotations" in note for note in notes)
     assert any("nothing is marked in 1 of" in note for note in notes)
     assert any("'left'" in note for note in notes)
-    assert any("blanks around the label 'dog '" in note for note in notes)
+    assert any("spaces around the label 'dog '" in note for note in notes)
 
 
 def test_a_devkit_is_one(made):

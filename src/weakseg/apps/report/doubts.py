@@ -20,7 +20,7 @@ MAX_LOOKED_AT = 2000
 """Of more images than this, so many chosen by chance are looked at."""
 
 PER_KIND = 6
-"""Most images named for one kind of reason."""
+"""Maximum images named for one kind of reason."""
 
 KINDS: Mapping[str, str] = {
     "empty": "tag without mask",

@@ -37,7 +37,7 @@ class NormedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normed features [B,C,h,w], in 0..6 if clamped."""
-        weight, bias = self.folded()
+        weight, bias = self.folded_weights()
         own = self.convolution
         geometry = conv2d_geometry(own, weight, x) if _looking(x) else None
         if geometry is not None:
@@ -50,7 +50,7 @@ class NormedConv2d(nn.Module):
             y = functional_call(own, {"weight": weight, "bias": bias}, (x,))
         return clamped_in_place(y) if self.clamped else y
 
-    def folded(self) -> tuple[Tensor, Tensor]:
+    def folded_weights(self) -> tuple[Tensor, Tensor]:
         """Kernel [C',C/groups,kh,kw] and bias [C'] of the convolution that does both."""
         norm = self.norm
         assert norm.running_var is not None
@@ -182,7 +182,7 @@ def _looking(x: Tensor) -> bool:
 
 
 @torch.no_grad()
-def folded(network: nn.Module, example: Tensor) -> nn.Module:
+def fold_batch_norms(network: nn.Module, example: Tensor) -> nn.Module:
     """The network with every batch norm that follows a convolution folded into it.
 
     Pairs are found by running the network once, so no family of networks needs code of its own.

@@ -15,7 +15,7 @@ from weakseg.models.cpu.batch_norm import NormedConv2d, clamped_conv2d, conv2d_g
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class FixedConv2d(nn.Module):
+class InferenceConv2d(nn.Module):
     """A `NormedConv2d` that no longer learns: its norm is folded once, in the type it is used in.
 
     Rounding weights to bf16 shifts a channel's output by Σ (W − W_bf16)·x, and the inputs, behind a
@@ -31,7 +31,7 @@ class FixedConv2d(nn.Module):
 
     def __init__(self, normed: NormedConv2d, kind: torch.dtype, mean: Tensor | None) -> None:
         super().__init__()
-        weight, bias = normed.folded()
+        weight, bias = normed.folded_weights()
         rounded = weight.to(kind)
         if mean is not None:
             shift = (weight - rounded.float()).sum(dim=(2, 3))
@@ -57,10 +57,10 @@ class FixedConv2d(nn.Module):
 
 
 @torch.no_grad()
-def fixed(
+def for_inference(
     network: Network, kind: torch.dtype = torch.float32, means: Mapping[str, Tensor] | None = None
 ) -> Network:
-    """A network whose every `NormedConv2d` is a `FixedConv2d`, for looking only.
+    """A network whose every `NormedConv2d` is a `InferenceConv2d`, for looking only.
 
     Args:
         network: Left as it is; the copy shares what is not replaced.
@@ -79,15 +79,15 @@ def _fixed(
     module: nn.Module, kind: torch.dtype, means: Mapping[str, Tensor], name: str
 ) -> nn.Module:
     if isinstance(module, NormedConv2d):
-        return FixedConv2d(module, kind, means.get(name))
+        return InferenceConv2d(module, kind, means.get(name))
     inside = f"{name}."
     own = {key.removeprefix(inside): mean for key, mean in means.items() if key.startswith(inside)}
-    return fixed(module, kind, own)
+    return for_inference(module, kind, own)
 
 
 @torch.no_grad()
 def mean_inputs(network: nn.Module, look: Callable[[], object]) -> dict[str, Tensor]:
-    """The mean of every `NormedConv2d`'s input channels over what a network looks at.
+    """The mean of every `NormedConv2d`'s input channels over what a network is given.
 
     Args:
         network: Its names are the keys.

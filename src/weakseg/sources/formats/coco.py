@@ -294,7 +294,7 @@ def _categories(path: Path, records: list[Any], reading: Reading | None = None) 
             reading.note(
                 "tag_blanks",
                 path,
-                f"blanks around the category {name!r}",
+                f"spaces around the category {name!r}",
                 "nothing has to be done: they are left out",
             )
         pairs.append((number, name.strip()))

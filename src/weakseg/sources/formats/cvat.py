@@ -123,7 +123,7 @@ def _looks_right(path: Path) -> bool:
     root, broken = xml_root(path)
     head = ends(path)
     if broken:
-        return b"<annotations" in head  # read, so that it is told
+        return b"<annotations" in head  # read, so that it is reported
     return root == _ROOT and any(
         mark in head for mark in (b"<image", b"<track", b"<meta", b"<version")
     )

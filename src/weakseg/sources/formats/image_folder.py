@@ -91,7 +91,7 @@ def read_image_folder(request: Request) -> Reading:
         reading.note(
             "tag_blanks",
             folder,
-            f"blanks around the folder's name {folder.name!r}",
+            f"spaces around the folder's name {folder.name!r}",
             "nothing has to be done: they are left out",
         )
     if stray:

@@ -80,7 +80,7 @@ def read_label_studio(request: Request) -> Reading:
 
     Args:
         request: What is wanted. `table` names the columns (or keys) of the image and of the tags
-            where that cannot be told by looking.
+            where that cannot be decided from the images.
 
     Returns:
         One entry per annotated task.
@@ -290,11 +290,11 @@ def _notes(
             "leave one annotation of each image if that is not right",
         )
     if len(controls) > 1:
-        told = "; ".join(f"{name}: {listed(sorted(tags), 3)}" for name, tags in controls.items())
+        named = "; ".join(f"{name}: {listed(sorted(tags), 3)}" for name, tags in controls.items())
         note(
-            f"tags come from several controls ({told})",
+            f"tags come from several controls ({named})",
             "name the right one by --tags-column if the others are no classes",
         )
     if ignored:
-        told = ", ".join(f"{name} ({count})" for name, count in ignored.items())
-        note(f"results that tell no class are not read: {told}", "nothing has to be done")
+        kinds = ", ".join(f"{name} ({count})" for name, count in ignored.items())
+        note(f"results that tell no class are not read: {kinds}", "nothing has to be done")

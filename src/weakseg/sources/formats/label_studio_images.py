@@ -66,5 +66,5 @@ class Finder:
 
 
 def _valid_name(name: str) -> str:
-    """A file's name as an upload keeps it: blanks become `_`, other signs go."""
+    """A file's name as an upload keeps it: spaces become `_`, other signs go."""
     return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))

@@ -97,7 +97,7 @@ def _from_xml(reading: Reading, annotations: Path, files: list[Path]) -> None:
             reading.note(
                 "tag_blanks",
                 file,
-                f"blanks around the name {spaced[0]!r}",
+                f"spaces around the name {spaced[0]!r}",
                 "nothing has to be done: they are left out",
             )
         tags = tuple(dict.fromkeys(name.strip() for name in names))

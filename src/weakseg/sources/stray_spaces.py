@@ -1,4 +1,4 @@
-"""Blanks around tags: which are a file's habit, and which are stray."""
+"""Spaces around tags: which are a file's habit, and which are stray."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _SEPARATORS = re.compile(r"(\s*)[;|](\s*)")
 
 
 def stray(cells: Sequence[str]) -> list[int]:
-    """Cells whose blanks are not as in most cells.
+    """Cells whose spaces are not as in most cells.
 
-    Blanks before and behind the tags, on either side of `;` and `|`, and between tags that only
-    blanks separate are compared each with the most frequent ones in that place; of equally frequent
+    Spaces before and behind the tags, on either side of `;` and `|`, and between tags that only
+    spaces separate are compared each with the most frequent ones in that place; of equally frequent
     ones the shorter are taken for the habit.
 
     Args:
@@ -29,20 +29,20 @@ def stray(cells: Sequence[str]) -> list[int]:
     places = [_blanks(cell) if cell.strip() else [] for cell in cells]
     counts: dict[str, Counter[str]] = {}
     for found in places:
-        for place, blanks in found:
-            counts.setdefault(place, Counter())[blanks] += 1
+        for place, spaces in found:
+            counts.setdefault(place, Counter())[spaces] += 1
     habit = {
         place: min(count, key=lambda b: (-count[b], len(b), b)) for place, count in counts.items()
     }
     return [
         position
         for position, found in enumerate(places)
-        if any(blanks != habit[place] for place, blanks in found)
+        if any(spaces != habit[place] for place, spaces in found)
     ]
 
 
 def _blanks(cell: str) -> list[tuple[str, str]]:
-    """The blanks of a cell that say nothing: pairs of place and blanks."""
+    """The spaces of a cell that say nothing: pairs of place and spaces."""
     inner = cell.strip()
     start = len(cell) - len(cell.lstrip())
     found = [("before", cell[:start]), ("behind", cell[start + len(inner) :])]
@@ -52,5 +52,5 @@ def _blanks(cell: str) -> list[tuple[str, str]]:
             if match.end() < len(inner):
                 found.append(("right", match[2]))
     else:
-        found += [("between", blanks) for blanks in re.findall(r"\s+", inner)]
+        found += [("between", spaces) for spaces in re.findall(r"\s+", inner)]
     return found

@@ -1,0 +1,281 @@
+"""What a second branch can learn from: every scheme beside the same plain network, one table.
+
+    python benchmarks/ablation.py --runs DIR [--sets …] [--arms …] [--seeds 0 1 2]
+
+Of each data set and seed a plain CAM network is trained once (`weakseg run … --until spread`); each arm
+(`benchmarks/ablation/*.yaml`) starts from it, learns on, and its maps are scored: raw, weighted with
+the spotlight's, and both spread. Small images, one scale and its mirror image: minutes an arm. What is finished in DIR
+is read, not made again. Writes `ablation.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import yaml
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+from ablation_schemes import SCHEMES
+from weakseg.data.datasets import RecalibrationViews, tag_vector
+from weakseg.data.images import read_mask
+from weakseg.data.masks import write_mask
+from weakseg.demo_data.data_set import write_demo
+from weakseg.metrics.sweep import ThresholdSweep
+from weakseg.models.amr import AMR, AMRSettings
+from weakseg.ops.cams import grid_size, multi_scale_cams, normalized, weighted_cam
+from weakseg.ops.losses import refined_labels
+from weakseg.ops.propagation import HALF, spread_over_scales
+from weakseg.ops.thresholds import blind_threshold, score_histogram
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import ImageMaps, background_scores
+from weakseg.runs.learning import learn
+from weakseg.runs.run_dir import RunDir
+from weakseg.stages.cams import map_batches
+from weakseg.training.recalibrate_task import RecalibrateFitSettings
+from weakseg.types import IGNORE
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "../shared/data"
+COMMON = ["cams.scales=[1.0]", "spread.scales=[1.0]", "amr.compensation=false"]
+SETS = {
+    "voc-animals": "fast train augment.crop=224 augment.long_side=[224,392] cams.long_side=384 "
+    "fit.epochs=10",
+    "coffee-leaves": "fast train augment.crop=224 augment.long_side=[256,448] cams.long_side=448 "
+    "fit.epochs=12",
+    "demo": "demo train",
+}
+EPOCHS = {"voc-animals": 3, "coffee-leaves": 4, "demo": 4}
+KINDS = ("compensation", "weighted", "compensation, spread", "weighted, spread")
+
+
+def base(name, seed, folder):
+    """The run whose spotlight all arms start from."""
+    preset, split, *settings = SETS[name].split()
+    source = DATA / name
+    if name == "demo":
+        source = folder / "demo-data"
+        if not source.is_dir():
+            write_demo(source, count=240, seed=0)
+    out = folder / f"{name}-{seed}"
+    if not (out / "spread" / "done.json").is_file():
+        command = ["run", str(source), "--split", split, "--preset", preset, "--out", str(out)]
+        command += ["--until", "spread", "--set", f"seed={seed}"]
+        for text in (*COMMON, *settings):
+            command += ["--set", text]
+        subprocess.run([sys.executable, "-m", "weakseg", *command], check=True)
+    run = RunDir(out)
+    context = StageContext.reading(run)
+    return replace(context, console=Console(quiet=True))
+
+
+def targets(context, kind, folder):
+    """The label maps that arms learn from, written once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    middle = background_scores(context, "cams")["spotlight"]
+    paths = []
+    for sample in context.catalog:
+        path = folder / f"{sample.id}.png"
+        paths.append(path)
+        if path.is_file():
+            continue
+        kept = ImageMaps.load(context.run.path, "spread", sample.id)
+        labels = refined_labels(kept.maps["spotlight"], kept.classes, sure=0.67, unsure=0.33)
+        if kind == "agreed" and len(kept.classes):
+            raw = ImageMaps.load(context.run.path, "cams", sample.id).maps["spotlight"].amax(dim=0)
+            labels[(raw < middle) & (labels > 0)] = IGNORE
+        write_mask(path, labels, context.catalog.classes)
+    return paths
+
+
+def trained(context, arm, options, name, folder):
+    """An arm's scheme, trained, and how long that took in minutes."""
+    model = AMR(
+        len(context.catalog.classes),
+        context.config.backbone,
+        AMRSettings(**options["amr"]),
+        load=False,
+    )
+    torch.manual_seed(context.config.seed)
+    state = load_file(context.run.path / "classify" / "state.safetensors")
+    model.load_state_dict(state, strict=False)
+    model.start_compensation()
+    scheme = SCHEMES[options["scheme"]](model, options)
+    kept = folder / "scheme.safetensors"
+    if kept.is_file():
+        scheme.load_state_dict(load_file(kept))
+        return scheme.eval(), json.loads((folder / "minutes.json").read_text())
+    kind = options.get("target", "refined")
+    paths = targets(context, kind, context.run.path / f"targets-{kind}")
+    config = context.config
+    views = RecalibrationViews(context.catalog, paths, config.augment, config.seed)
+    settings = RecalibrateFitSettings(
+        epochs=EPOCHS[name], batch_size=config.fit.batch_size, lr=options.get("lr", 0.01)
+    )
+    scheme.steps = EPOCHS[name] * -(-len(context.catalog) // config.fit.batch_size)
+    begun = time.monotonic()
+    learn(context, arm, scheme, views, settings, folder=folder)
+    minutes = (time.monotonic() - begun) / 60
+    save_file({k: v.contiguous() for k, v in scheme.state_dict().items()}, kept)
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    (folder / "minutes.json").write_text(json.dumps(minutes))
+    return scheme.eval(), minutes
+
+
+@torch.no_grad()
+def scores(context, scheme):
+    """Oracle and blind mIoU of each kind of an arm's maps, in percent."""
+    config, catalog = context.config, context.catalog
+    sums, histograms = {}, torch.zeros(256)
+    probabilities = scheme is None or scheme.probabilities
+    blind = {"spotlight": background_scores(context, "cams")["spotlight"], "spread": HALF}
+    found = {}
+    for samples, images in map_batches(context, catalog.samples, 500_000):
+        maps = None
+        if scheme is not None:
+            model = scheme.model
+            tags = torch.stack([tag_vector(s, len(catalog.classes)) for s in samples])
+            pixels = model.standardized(images)
+            forward = lambda x: [scheme.maps(x, tags.repeat(len(x) // len(tags), 1))]  # noqa: E731, B023
+            (maps,) = multi_scale_cams(forward, pixels, config.cams)
+            details = model.details(images.float() / 255)
+        for place, sample in enumerate(samples):
+            kept = ImageMaps.load(context.run.path, "cams", sample.id)
+            wide = ImageMaps.load(context.run.path, "spread", sample.id).maps["spotlight"]
+            first, classes = kept.maps["spotlight"], kept.classes.tolist()
+            if maps is None:
+                kinds = {"spotlight": first, "spread": wide}
+            else:
+                own = normalized(maps[place, classes])
+                size = grid_size(images.shape[-2], images.shape[-1])
+                own_wide = own
+                if classes:
+                    own_wide = spread_over_scales(own, [details[place]], size, config.spread.power)
+                both = [
+                    weighted_cam(a, b, config.cams.xi).clamp(0, 1) if classes else b
+                    for a, b in ((first, own), (wide, own_wide))
+                ]
+                kinds = dict(zip(KINDS, (own, both[0], own_wide, both[1]), strict=True))
+                histograms = histograms + score_histogram(own.half().float())
+            truth = read_mask(sample.mask)
+            found[sample.id] = (kinds, kept.classes, truth)
+    if scheme is not None:
+        middle = HALF if probabilities else blind_threshold(histograms)
+        blind = {
+            "compensation": middle,
+            "weighted": config.cams.xi * blind["spotlight"] + (1 - config.cams.xi) * middle,
+            "compensation, spread": HALF,
+            "weighted, spread": HALF,
+        }
+    for kinds, classes, truth in found.values():
+        for kind, maps in kinds.items():
+            if kind not in sums:
+                grid = sorted({*(i / 100 for i in range(101)), round(blind[kind], 4)})
+                sums[kind] = ThresholdSweep(len(catalog.classes), grid)
+            sums[kind].update(maps.clamp(0, 1), classes, truth)
+    result = {}
+    for kind, sweep in sums.items():
+        curve, at = sweep.curve(), sweep.at(round(blind[kind], 4))
+        place = int((curve.thresholds - at.threshold).abs().argmin())
+        result[kind] = {
+            "oracle": 100 * float(curve.mean_iou.nan_to_num(-1).max()),
+            "oracle_at": sweep.best().threshold,
+            "blind": 100 * float(curve.mean_iou[place]),
+            "blind_at": at.threshold,
+        }
+    return result
+
+
+def measured(context, name, arm, options):
+    """The record of an arm, from its file if it is there."""
+    own = context.run.path / "arms" / arm
+    path = own / "scores.json"
+    if not path.is_file():
+        own.mkdir(parents=True, exist_ok=True)
+        scheme, minutes = (None, 0.0)
+        if options is not None:
+            scheme, minutes = trained(context, arm, options, name, own)
+        path.write_text(json.dumps({"minutes": minutes, **scores(context, scheme)}, indent=1))
+        print(context.run.path.name, arm, path.read_text().replace("\n", ""), flush=True)
+    return json.loads(path.read_text())
+
+
+def cell(records, kind):
+    """`oracle / blind`, means over seeds with the range of blind."""
+    points = [record[kind] for record in records if kind in record]
+    if not points:
+        return ""
+    oracle, blind = ([point[key] for point in points] for key in ("oracle", "blind"))
+    text = f"{statistics.mean(oracle):.1f} / {statistics.mean(blind):.1f}"
+    return f"{text} ({min(blind):.1f}–{max(blind):.1f})" if len(blind) > 1 else text
+
+
+def table(name, arms, records):
+    """The rows of a data set."""
+    lines = [f"## {name}", "", "| arm | seeds | " + " | ".join(KINDS) + " | minutes |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+    plain = records.get("plain", [])
+    if plain:
+        cells = ["", cell(plain, "spotlight"), "", cell(plain, "spread")]
+        lines.append(f"| the spotlight (plain) | {len(plain)} | {' | '.join(cells)} | |")
+    for arm, options in arms.items():
+        own = records.get(arm, [])
+        if own:
+            minutes = statistics.mean(record["minutes"] for record in own)
+            cells = [cell(own, kind) for kind in KINDS]
+            if not SCHEMES[options["scheme"]].two_branches:
+                cells = [cells[0], "", cells[2], ""]
+            text = f"{arm}: {options['about']}"
+            lines.append(f"| {text} | {len(own)} | {' | '.join(cells)} | {minutes:.1f} |")
+    return [*lines, ""]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+")
+    parser.add_argument("--read-only", action="store_true", help="only write the table anew")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    options = parser.parse_args()
+    files = sorted((ROOT / "benchmarks" / "ablation").glob("*.yaml"))
+    arms = {file.stem: yaml.safe_load(file.read_text("utf-8")) for file in files}
+    chosen = options.arms or list(arms)
+    options.runs.mkdir(parents=True, exist_ok=True)
+    for seed in () if options.read_only else options.seeds:
+        for name in options.sets:
+            context = base(name, seed, options.runs)
+            measured(context, name, "plain", None)
+            for arm in chosen:
+                measured(context, name, arm, arms[arm])
+    lines = [
+        "# Ablation: what a second branch can learn from",
+        "",
+        __doc__.split("\n\n")[2].strip(),
+        "",
+    ]
+    lines += [
+        "mIoU in percent of `oracle / blind` maps: at the best background threshold by the truth, and "
+        "at the one chosen without it; means over the seeds, and the range of the latter.",
+        "",
+    ]
+    for name in SETS:
+        records = {}
+        for path in sorted(options.runs.glob(f"{name}-*/arms/*/scores.json")):
+            records.setdefault(path.parent.name, []).append(json.loads(path.read_text()))
+        if records:
+            lines += table(name, arms, records)
+    (options.out / "ablation.md").write_text("\n".join(lines), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
