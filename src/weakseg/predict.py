@@ -216,7 +216,13 @@ class Labeler:
                 yield image
 
         given = listed_images(images) if tags is None else restricted(tags)
-        for batch in read_in_batches(given, self._seen, self._most, ignore_alpha=self.ignore_alpha):
+        for batch in read_in_batches(
+            given,
+            self._seen,
+            self._most,
+            ignore_alpha=self.ignore_alpha,
+            channels=self.segmenter.channels,
+        ):
             read = []
             for number, full, pixels in batch:
                 if isinstance(pixels, FileError):
@@ -294,7 +300,7 @@ class Labeler:
         """The size in which the network sees an image of this one."""
         if self.long_side is None:
             return max(LEAST_SIDE, full[0]), max(LEAST_SIDE, full[1])
-        return network_size(*full, self.long_side)
+        return network_size(*full, self.long_side, self.segmenter.backbone.cell)
 
     def _most(self, seen: Size) -> int:
         """How many images of a size make a batch."""

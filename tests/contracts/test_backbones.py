@@ -29,6 +29,17 @@ FAMILIES = [
     "rexnet_100",
 ]
 
+# Grid of the last features of an image of 112×224 pixels, and what sides are best multiples of.
+TRANSFORMERS = {
+    "vit_tiny_patch16_224": ((7, 14), 32),
+    "deit_tiny_distilled_patch16_224": ((7, 14), 32),
+    "vit_small_patch14_dinov2": ((8, 16), 28),
+    "vit_small_patch14_reg4_dinov2": ((8, 16), 28),
+    "eva02_tiny_patch14_224": ((8, 16), 28),
+    "vit_small_patch16_dinov3": ((7, 14), 32),
+    "swin_tiny_patch4_window7_224": ((4, 7), 32),
+}
+
 PARTS = ["tf_efficientnet_lite0", "resnet18", "densenet121", "resnetv2_50"]
 
 
@@ -60,6 +71,82 @@ def test_stages_widths_strides_and_outputs(name):
         output = model(torch.rand(1, 3, 96, 128))
     assert output.compensation.cams.shape == (1, 5, 6, 8)
     assert torch.isfinite(output.compensation.cams).all()
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_transformers_features_are_those_of_timms_forward_intermediates(name, tmp_path):
+    torch.manual_seed(0)
+    options = {"pretrained": False, "dynamic_img_size": True}
+    whole = timm.create_model(name, **options).eval()
+    path = tmp_path / "weights.pth"
+    torch.save(whole.state_dict(), path)
+    backbone = Backbone(BackboneSettings(name=name, weights=str(path))).eval()
+    grid, cell = TRANSFORMERS[name]
+    assert backbone.cell == cell
+    x = torch.rand(2, 3, 112, 224)
+    depth = len(whole.layers) if "swin" in name else len(whole.blocks)
+    ends = [round(depth * quarter / 4) - 1 for quarter in (1, 2, 3, 4)]
+    with torch.no_grad():
+        last, expected = whole.forward_intermediates(x, indices=ends)
+        got = backbone(x)
+    for i in range(3):
+        torch.testing.assert_close(got[i + 1], expected[i], rtol=1e-3, atol=1e-4)
+    last = last.permute(0, 3, 1, 2) if last.ndim == 4 else last
+    if last.ndim == 3:
+        last = last[:, -grid[0] * grid[1] :].mT.reshape(2, -1, *grid)
+    torch.testing.assert_close(got[-1], last, rtol=1e-3, atol=1e-4)
+    assert got[-1].shape[-2:] == grid
+    assert [feature.shape[1] for feature in got] == list(backbone.widths)
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_both_branches_of_a_transformer(name):
+    torch.manual_seed(0)
+    model = AMR(3, BackboneSettings(name=name, weights="none"), AMRSettings(gated=False))
+    theirs = timm.create_model(name, pretrained=False, num_classes=0)
+    missing, unexpected = theirs.load_state_dict(model.backbone_state(), strict=False)
+    assert unexpected == []
+    assert all(key.startswith(("fc_norm", "head")) for key in missing)  # behind the last features
+    again = AMR(3, BackboneSettings(name=name, weights="none"), AMRSettings(gated=False))
+    again.load_state_dict(model.state_dict())
+    images = torch.rand(2, 3, 96, 61)  # sizes that no patch fits
+    with torch.no_grad():
+        both, alone = model.eval()(images), again.eval()(images[:1])
+    for branch, single in zip(both, alone, strict=True):
+        assert torch.isfinite(branch.scores).all()
+        torch.testing.assert_close(branch.scores[:1], single.scores, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(both.spotlight.scores, both.compensation.scores)
+    assert model.details(images).shape[-2:] == both.spotlight.cams.shape[-2:]
+    output = model.train()(images)
+    (output.spotlight.logits.square() + output.compensation.logits.square()).sum().backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None or not parameter.requires_grad, key
+
+
+def test_blocks_of_transformers_are_not_modulated_silently():
+    settings = BackboneSettings(name="vit_tiny_patch16_224", weights="none")
+    with pytest.raises(ConfigError, match="use placement: stage"):
+        AMR(3, settings, AMRSettings(placement="block"))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 7])
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "vit_tiny_patch16_224"])
+def test_channels_are_one_setting(name, channels, tmp_path):
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, pretrained=False)
+    path = tmp_path / "rgb.pth"
+    torch.save(theirs.state_dict(), path)
+    settings = BackboneSettings(name=name, weights=str(path), in_chans=channels)
+    model = AMR(3, settings, AMRSettings()).eval()
+    first = next(v for v in Backbone(settings).state_dict().values() if v.ndim == 4)
+    rgb = next(v for v in theirs.state_dict().values() if v.ndim == 4)
+    assert first.shape[1] == channels
+    # Weights are fitted, not drawn anew.
+    assert torch.equal(first, timm.models.adapt_input_conv(channels, rgb))
+    with torch.no_grad():
+        assert model(torch.rand(1, channels, 64, 64)).spotlight.cams.shape == (1, 3, 4, 4)
+    with pytest.raises(ValueError, match=f"expected images .B,{channels},H,W., got"):
+        model(torch.rand(1, channels + 1, 64, 64))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

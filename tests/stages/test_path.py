@@ -1,17 +1,21 @@
 """The whole path on a handful of generated pictures."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from weakseg import api
-from weakseg.data.images import image_size, read_mask
+from weakseg.data.images import image_size, read_image, read_mask
 from weakseg.demo_data.data_set import write_demo
+from weakseg.predict import Labeler
 from weakseg.runs.image_maps import ImageMaps
+from weakseg.types import DataError
 
 SET = (
     "fit.epochs=1",
@@ -265,3 +269,71 @@ def test_the_labels_to_learn_from_are_what_the_spotlights_maps_are_sure_of(run):
         expected[best <= 0.67] = 255
         expected[best < 0.33] = 0
         assert torch.equal(labels, expected)
+
+
+SEGMENT = (
+    "segment.fit.epochs=1",
+    "segment.fit.batch_size=4",
+    "segment.fit.workers=0",
+    "segment.augment.crop=64",
+    "segment.augment.long_side=[64, 80]",
+    "segment.long_side=96",
+)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_a_transformer_goes_the_whole_path(name, data, tmp_path):
+    settings = (f"backbone.name={name}", "backbone.weights=none", "segment.network.decoder=fpn")
+    summary = api.run(
+        data,
+        tmp_path / "run",
+        preset="fast",
+        until="validate",
+        split="train",
+        val="val",
+        overrides=(*SET, *SEGMENT, *settings),
+    )
+    assert 0 <= summary["validate"].summary["mean_iou"] <= 1
+    assert (
+        len(list((tmp_path / "run" / "masks").glob("*.png"))) == summary["masks"].summary["images"]
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_channels_go_the_whole_path(channels, data, tmp_path):
+    """Four channels are read as they are, not as transparency; one is gray."""
+    folder = shutil.copytree(data, tmp_path / "data")
+    rng = np.random.default_rng(0)
+    for path in (folder / "images").iterdir():
+        pixels = np.array(Image.open(path).convert("RGB"))
+        near_infrared = rng.integers(0, 256, (*pixels.shape[:2], 1), dtype=np.uint8)
+        path.unlink()
+        Image.fromarray(np.concatenate([pixels, near_infrared], 2), "RGBA").save(
+            path.with_suffix(".png")
+        )
+    table = folder / "labels.csv"
+    table.write_text(table.read_text().replace(".jpg", ".png"))
+    settings = (f"backbone.in_chans={channels}", "backbone.name=resnet18", "backbone.weights=none")
+    run = tmp_path / "run"
+    summary = api.run(
+        folder,
+        run,
+        preset="fast",
+        until="segment",
+        overrides=(*SET, *SEGMENT, *settings, "segment.network.decoder=fpn"),
+    )
+    assert summary["masks"].summary["images"] > 0
+    labeler = Labeler.from_run(run)
+    assert labeler.segmenter.channels == channels
+    image = next((folder / "images").iterdir())
+    assert labeler.label([image])[0].shape == image_size(image)
+    pixels = np.array(Image.open(image))
+    wanted = pixels if channels == 4 else read_image(image, channels=1)[0].numpy()
+    assert torch.equal(labeler.label([wanted])[0], labeler.label([image])[0])
+    with pytest.raises(ValueError, match=rf"uint8 .H,W,{channels}."):
+        labeler.label([pixels[..., :3]])
+
+
+def test_images_of_other_channels_are_refused_before_anything_is_trained(data, tmp_path):
+    with pytest.raises(DataError, match="3 channels instead of the 4 that backbone.in_chans asks"):
+        api.run(data, tmp_path / "run", until="classify", overrides=(*SET, "backbone.in_chans=4"))

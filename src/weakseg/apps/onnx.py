@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 from torch import Tensor, nn
@@ -29,7 +31,7 @@ TOLERANCE = 1e-3
 
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 _SIZE_RULE = "each side: max(1, round(side * (long_side / longer side) / multiple)) * multiple"
-_EXAMPLE = (2, 3, 96, 128)  # neither batch nor sizes may be 1 or equal: export would fix them
+_EXAMPLE = (96, 128)  # neither batch nor sizes may be 1 or equal: export would fix them
 
 
 def export_onnx(run: Path | str, out: Path | str, console: Console | None = None) -> Path:
@@ -71,7 +73,7 @@ def export_onnx(run: Path | str, out: Path | str, console: Console | None = None
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "model.onnx"
         _save(network, draft)
-        difference = _difference(network, draft, _batches(RunDir(run), network.long_side))
+        difference = _difference(network, draft, _batches(RunDir(run), network))
         if not difference <= TOLERANCE:
             raise RunError(
                 f"{out} is not written: the ONNX model differs from torch by {difference:.1e}, "
@@ -100,7 +102,7 @@ class _Outputs(nn.Module):
 
 def _multiple(network: Segmenter) -> int:
     """Of how many pixels the sides of this network's inputs are multiples."""
-    return network_size(1, 1 << 20, network.long_side)[0]  # one cell
+    return network.backbone.cell
 
 
 def _save(network: Segmenter, path: Path) -> None:
@@ -109,7 +111,7 @@ def _save(network: Segmenter, path: Path) -> None:
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             _Outputs(network).eval(),
-            (torch.rand(_EXAMPLE),),
+            (torch.rand(2, network.channels, *_EXAMPLE),),
             dynamo=True,
             input_names=["images"],
             output_names=["logits", "scores"],
@@ -123,7 +125,8 @@ def _save(network: Segmenter, path: Path) -> None:
             "long_side": str(network.long_side),
             "multiple": str(_multiple(network)),
             "size": _SIZE_RULE,
-            "input": "images: float32 [batch,3,height,width], RGB in 0..1",
+            "input": f"images: float32 [batch,{network.channels},height,width], "
+            f"{'RGB in' if network.channels == 3 else 'in'} 0..1",
             "output": "logits: float32 [batch,classes+1,height,width], background first; scores: "
             "the same before they are enlarged",
             "weakseg": __version__,
@@ -132,25 +135,33 @@ def _save(network: Segmenter, path: Path) -> None:
     program.save(path, external_data=False)
 
 
-def _batches(run: RunDir, long_side: int) -> list[Tensor]:
-    """One image in the model's size, and two in another: float32 [B,3,h,w] in 0..1."""
+def _batches(run: RunDir, network: Segmenter) -> list[Tensor]:
+    """One image in the model's size, and two in another: float32 [B,C,h,w] in 0..1."""
+    channels = network.channels
     images: list[GivenImage] = []
     for sample in run.load_catalog() if run.is_run else ():
         try:
-            given_pixels(sample.image, (8, 8))
+            given_pixels(sample.image, (8, 8), channels=channels)
         except DataError:  # moved since, perhaps
             continue
         images.append(sample.image)
         if len(images) == 3:
             break
-    drawn = (draw_demo(index, seed=0).image for index in range(3))
+    drawn = (_banded(draw_demo(index, seed=0).image, channels) for index in range(3))
     images += islice(drawn, 3 - len(images))
-    height, width = network_size(*given_size(images[0]), long_side)
+    height, width = network_size(
+        *given_size(images[0], channels), network.long_side, network.backbone.cell
+    )
     other = (max(LEAST_SIDE, 3 * height // 4 + 1), max(LEAST_SIDE, 3 * width // 4 - 1))
     return [
-        torch.stack([given_pixels(image, size) for image in some]) / 255
+        torch.stack([given_pixels(image, size, channels=channels) for image in some]) / 255
         for some, size in ((images[:1], (height, width)), (images[1:], other))
     ]
+
+
+def _banded(image: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np.uint8]:
+    """A drawn RGB image [H,W,3] as one of other channels."""
+    return image if channels == 3 else image[..., [band % 3 for band in range(channels)]]
 
 
 @torch.inference_mode()

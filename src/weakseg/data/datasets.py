@@ -31,20 +31,24 @@ class TaggedViews(Dataset[tuple[Tensor, Tensor]]):
         catalog: The images and tags.
         settings: How images are varied.
         seed: Of the variation.
+        channels: Of the images, see `read_image`.
     """
 
-    def __init__(self, catalog: Catalog, settings: AugmentSettings, seed: int = 0) -> None:
+    def __init__(
+        self, catalog: Catalog, settings: AugmentSettings, seed: int = 0, *, channels: int = 3
+    ) -> None:
         self.catalog, self.settings, self.seed = catalog, settings, seed
+        self.channels = channels
 
     def __len__(self) -> int:
         return len(self.catalog)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The view uint8 [3,crop,crop] and the tags float32 [K] of an image in an epoch."""
+        """The view uint8 [C,crop,crop] and the tags float32 [K] of an image in an epoch."""
         epoch, index = key
         sample = self.catalog.samples[index]
         generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) & (2**63 - 1))
-        image = read_sample(sample, max_side=2 * self.settings.long_side[1])
+        image = read_sample(sample, max_side=2 * self.settings.long_side[1], channels=self.channels)
         view = augment(image, self.settings, generator)
         return view, tag_vector(sample, len(self.catalog.classes))
 
@@ -57,22 +61,30 @@ class RecalibrationViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
         labels: The label file of each, of any size.
         settings: How they are varied.
         seed: Of the variation.
+        channels: Of the images, see `read_image`.
     """
 
     def __init__(
-        self, catalog: Catalog, labels: Sequence[Path], settings: AugmentSettings, seed: int = 0
+        self,
+        catalog: Catalog,
+        labels: Sequence[Path],
+        settings: AugmentSettings,
+        seed: int = 0,
+        *,
+        channels: int = 3,
     ) -> None:
         self.catalog, self.labels, self.settings, self.seed = catalog, labels, settings, seed
+        self.channels = channels
 
     def __len__(self) -> int:
         return len(self.catalog)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        """The view uint8 [3,crop,crop], its labels uint8 [crop,crop] and the tags float32 [K]."""
+        """The view uint8 [C,crop,crop], its labels uint8 [crop,crop] and the tags float32 [K]."""
         epoch, index = key
         sample, settings = self.catalog.samples[index], self.settings
         generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) & (2**63 - 1))
-        image = read_sample(sample, max_side=2 * settings.long_side[1])
+        image = read_sample(sample, max_side=2 * settings.long_side[1], channels=self.channels)
         size = (image.shape[-2], image.shape[-1])
         view = random_view(size, settings, generator)
         labels = resized_labels(read_mask(self.labels[index]), size)
@@ -91,6 +103,7 @@ class MaskedViews(Dataset[tuple[Tensor, Tensor]]):
         masks: The mask file of each.
         settings: How they are varied.
         seed: Of the variation.
+        channels: Of the images, see `read_image`.
     """
 
     def __init__(
@@ -99,17 +112,24 @@ class MaskedViews(Dataset[tuple[Tensor, Tensor]]):
         masks: Sequence[Path],
         settings: MaskAugmentSettings,
         seed: int = 0,
+        *,
+        channels: int = 3,
     ) -> None:
         self.samples, self.masks, self.settings, self.seed = samples, masks, settings, seed
+        self.channels = channels
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The view uint8 [3,crop,crop] and its labels uint8 [crop,crop], 255 where unknown."""
+        """The view uint8 [C,crop,crop] and its labels uint8 [crop,crop], 255 where unknown."""
         epoch, index = key
         generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) & (2**63 - 1))
-        image = read_sample(self.samples[index], max_side=2 * self.settings.long_side[1])
+        image = read_sample(
+            self.samples[index],
+            max_side=2 * self.settings.long_side[1],
+            channels=self.channels,
+        )
         return augment_pair(image, read_mask(self.masks[index]), self.settings, generator)
 
 
@@ -142,15 +162,18 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
 
 
 class WholeImages(Dataset[Tensor]):
-    """Whole images by index, resized, uint8 [3,h,w].
+    """Whole images by index, resized, uint8 [C,h,w].
 
     Args:
         samples: The images.
         sizes: Height and width that each is resized to, in pixels.
+        channels: Of the images, see `read_image`.
     """
 
-    def __init__(self, samples: Sequence[Sample], sizes: Sequence[tuple[int, int]]) -> None:
-        self.samples, self.sizes = samples, sizes
+    def __init__(
+        self, samples: Sequence[Sample], sizes: Sequence[tuple[int, int]], *, channels: int = 3
+    ) -> None:
+        self.samples, self.sizes, self.channels = samples, sizes, channels
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -158,7 +181,8 @@ class WholeImages(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         """The image of this index."""
         size = self.sizes[index]
-        return resized(read_sample(self.samples[index], max_side=max(size)), size)
+        image = read_sample(self.samples[index], max_side=max(size), channels=self.channels)
+        return resized(image, size)
 
 
 class BatchesOfOneSize(Sampler[list[int]]):

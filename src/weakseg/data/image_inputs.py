@@ -29,8 +29,12 @@ def listed_images(images: GivenImage | Iterable[GivenImage]) -> Iterable[GivenIm
     return images
 
 
-def given_size(image: GivenImage) -> tuple[int, int]:
+def given_size(image: GivenImage, channels: int = 3) -> tuple[int, int]:
     """Height and width of an image once upright, in pixels; of a file, from its header.
+
+    Args:
+        image: The image.
+        channels: That an array or tensor must have.
 
     Raises:
         DataError: The file is missing, empty, no image or too large.
@@ -40,59 +44,71 @@ def given_size(image: GivenImage) -> tuple[int, int]:
         return image_size(Path(image))
     if isinstance(image, Image.Image):
         return upright_size(image)
-    pixels = _channels_first(image)
+    pixels = _channels_first(image, channels)
     return pixels.shape[1], pixels.shape[2]
 
 
-def given_pixels(image: GivenImage, size: tuple[int, int], *, ignore_alpha: bool = False) -> Tensor:
-    """An image upright in RGB, resized.
+def given_pixels(
+    image: GivenImage, size: tuple[int, int], *, ignore_alpha: bool = False, channels: int = 3
+) -> Tensor:
+    """An image, upright and resized.
 
     Args:
         image: The image.
         size: Height and width to resize it to, in pixels.
         ignore_alpha: As for `read_image`.
+        channels: As for `read_image`.
 
     Returns:
-        uint8 [3,h,w].
+        uint8 [channels,h,w].
 
     Raises:
         DataError: The file cannot be read.
         ValueError: The array or tensor is no image.
     """
     if isinstance(image, str | os.PathLike):
-        pixels = read_image(Path(image), max_side=max(size), ignore_alpha=ignore_alpha)
+        pixels = read_image(
+            Path(image), max_side=max(size), ignore_alpha=ignore_alpha, channels=channels
+        )
     elif isinstance(image, Image.Image):
-        pixels = image_tensor(image, ignore_alpha=ignore_alpha)
+        pixels = image_tensor(image, ignore_alpha=ignore_alpha, channels=channels)
     else:
-        pixels = _channels_first(image)
+        pixels = _channels_first(image, channels)
     return _resized(pixels, size)
 
 
 def _resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """[3,H,W] resized by Pillow, which programs without torch have, too.
+    """[C,H,W] resized by Pillow, which programs without torch have, too.
 
     torch's own rounds otherwise in one of some hundred values; an exported model is to see the
     very same image.
     """
     if tuple(pixels.shape[1:]) == size:
         return pixels
+    if len(pixels) != 3:
+        bands = [Image.fromarray(band.contiguous().numpy()) for band in pixels]
+        wanted = [b.resize((size[1], size[0]), Image.Resampling.BILINEAR) for b in bands]
+        return torch.stack([torch.from_numpy(np.array(band)) for band in wanted])
     image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
     image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def _channels_first(image: Tensor | npt.NDArray[Any]) -> Tensor:
-    """An array [H,W,3] or tensor [3,H,W], or either as [H,W], as tensor [3,H,W]."""
-    channels = 0 if isinstance(image, Tensor) else 2
-    gray = image.ndim == 2
+def _channels_first(image: Tensor | npt.NDArray[Any], channels: int) -> Tensor:
+    """An array [H,W,C] or tensor [C,H,W] as tensor; gray [H,W] where there are 1 or 3 channels."""
+    axis = 0 if isinstance(image, Tensor) else 2
+    gray = image.ndim == 2 and channels in (1, 3)
     if str(image.dtype).removeprefix("torch.") != "uint8" or not (
-        gray or (image.ndim == 3 and image.shape[channels] == 3)
+        gray or (image.ndim == 3 and image.shape[axis] == channels)
     ):
-        expected = "tensor uint8 [3,H,W]" if isinstance(image, Tensor) else "array uint8 [H,W,3]"
-        raise ValueError(
-            f"expected an RGB {expected} or gray [H,W], got {image.dtype} {tuple(image.shape)}"
+        shape = f"[{channels},H,W]" if isinstance(image, Tensor) else f"[H,W,{channels}]"
+        expected = f"{'tensor' if isinstance(image, Tensor) else 'array'} uint8 {shape}"
+        expected = {1: f"{expected} or [H,W]", 3: f"RGB {expected} or gray [H,W]"}.get(
+            channels, expected
         )
+        article = "an" if channels == 3 else "a"
+        raise ValueError(f"expected {article} {expected}, got {image.dtype} {tuple(image.shape)}")
     pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
     if gray:
-        return pixels.expand(3, *pixels.shape)
+        return pixels.expand(channels, *pixels.shape)
     return pixels if isinstance(image, Tensor) else pixels.permute(2, 0, 1)

@@ -1,7 +1,8 @@
-"""Any image file to an upright RGB tensor, any mask file to indices."""
+"""Any image file to an upright tensor (RGB, unless asked otherwise), any mask file to indices."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,22 @@ from weakseg.data.decode import (
     orientation_of,
     upright_size,
 )
+from weakseg.faults import FileError
 from weakseg.types import Sample
 
-__all__ = ["image_size", "image_tensor", "read_image", "read_mask"]
+__all__ = ["image_size", "image_tensor", "read_image", "read_mask", "require_channels"]
 
 _BITS = (8, 10, 12, 14, 16, 24, 32)
 
 
 def read_image(
-    path: Path | str, *, max_side: int | None = None, ignore_alpha: bool = False
+    path: Path | str,
+    *,
+    max_side: int | None = None,
+    ignore_alpha: bool = False,
+    channels: int = 3,
 ) -> Tensor:
-    """Reads any image as upright 8-bit RGB.
+    """Reads any image, upright, with 8 bits a channel: RGB, or as many channels as are asked for.
 
     Turned upright by its EXIF orientation; the first frame of several. Gray becomes three equal
     channels. Transparent pixels are laid over white; bands beyond the third that a TIFF does not
@@ -43,9 +49,11 @@ def read_image(
             decoded at 1/2, 1/4 or 1/8 of their size, which takes about half the time; the result
             is still at least this long and is not resized to it. None: full size.
         ignore_alpha: Leave the fourth channel out, as of images whose "alpha" is another band.
+        channels: 3: RGB. 1: gray, of colours their luminance. Others: the file's own channels as
+            they are, which must be as many (a fourth is no transparency then).
 
     Returns:
-        uint8 [3, H, W]; its memory is as the decoder leaves it, usually channels last.
+        uint8 [channels, H, W]; its memory is as the decoder leaves it, usually channels last.
 
     Raises:
         DataError: The file is missing, empty, no image, too large, truncated or damaged.
@@ -67,34 +75,75 @@ def read_image(
                 side = max(image.size)
                 wanted = [max(1, length * max_side // side) for length in image.size]
                 image.draft(image.mode, (wanted[0], wanted[1]))
-        pixels = torch.from_numpy(_rgb(image, ignore_alpha)).permute(2, 0, 1)
+        if channels not in (1, 3) and len(image.getbands()) != channels:
+            raise _other_channels(path, len(image.getbands()), channels)
+        pixels = torch.from_numpy(_pixels(image, ignore_alpha, channels)).permute(2, 0, 1)
     return _turned(pixels, orientation)
 
 
-def read_sample(sample: Sample, *, max_side: int | None = None) -> Tensor:
+def read_sample(sample: Sample, *, max_side: int | None = None, channels: int = 3) -> Tensor:
     """A sample's image as its source wants it read; see `read_image`."""
-    return read_image(sample.image, max_side=max_side, ignore_alpha=sample.ignore_alpha)
+    return read_image(
+        sample.image, max_side=max_side, ignore_alpha=sample.ignore_alpha, channels=channels
+    )
+
+
+def require_channels(samples: Iterable[Sample], channels: int) -> None:
+    """Refuse images that have not as many channels as a network takes; reads their headers only.
+
+    Args:
+        samples: The images.
+        channels: How many; 1 and 3 suit every image.
+
+    Raises:
+        DataError: The first image that has another number.
+    """
+    if channels in (1, 3):
+        return
+    for sample in samples:
+        with opened(sample.image) as image:
+            found = len(image.getbands())
+        if found != channels:
+            raise _other_channels(sample.image, found, channels)
+
+
+def _other_channels(path: Path, found: int, wanted: int) -> FileError:
+    return FileError(
+        path,
+        "image_channels",
+        f"{found} channels instead of the {wanted} that backbone.in_chans asks for",
+        "remove it, or set backbone.in_chans to 3 (RGB) or 1 (gray), which every image can be "
+        "read as",
+    )
 
 
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """An image uint8 [3,H,W] brought to a height and width, bilinear, blurred where it shrinks."""
+    """An image uint8 [C,H,W] brought to a height and width, bilinear, blurred where it shrinks."""
     if tuple(image.shape[-2:]) == size:
         return image
     scaled: Tensor = geometry.resize(image, list(size), antialias=True)
     return scaled
 
 
-def image_tensor(image: Image.Image, *, ignore_alpha: bool = False) -> Tensor:
-    """An opened Pillow image as `read_image` would read its file: upright 8-bit RGB.
+def image_tensor(image: Image.Image, *, ignore_alpha: bool = False, channels: int = 3) -> Tensor:
+    """An opened Pillow image as `read_image` would read its file.
 
     Args:
         image: Any image; its EXIF orientation is applied.
         ignore_alpha: As for `read_image`.
+        channels: As for `read_image`.
 
     Returns:
-        uint8 [3, H, W].
+        uint8 [channels, H, W].
+
+    Raises:
+        ValueError: The image has another number of channels.
     """
-    pixels = torch.from_numpy(_rgb(image, ignore_alpha)).permute(2, 0, 1)
+    if channels not in (1, 3) and len(image.getbands()) != channels:
+        raise ValueError(
+            f"expected an image of {channels} channels, got {len(image.getbands())} ({image.mode})"
+        )
+    pixels = torch.from_numpy(_pixels(image, ignore_alpha, channels)).permute(2, 0, 1)
     return _turned(pixels, orientation_of(image))
 
 
@@ -116,6 +165,15 @@ def read_mask(path: Path | str) -> Tensor:
         tensor([  0,   1, 255], dtype=torch.uint8)
     """
     return torch.from_numpy(mask_indices(Path(path)))
+
+
+def _pixels(image: Image.Image, ignore_alpha: bool, channels: int) -> npt.NDArray[np.uint8]:
+    """The pixels of an opened image as [H, W, channels]."""
+    if channels == 3:
+        return _rgb(image, ignore_alpha)
+    if channels == 1:
+        return np.array(Image.fromarray(_rgb(image, ignore_alpha)).convert("L"))[:, :, None]
+    return np.array(image).reshape(image.height, image.width, channels)
 
 
 def _rgb(image: Image.Image, ignore_alpha: bool) -> npt.NDArray[np.uint8]:
@@ -152,7 +210,7 @@ def _scaled(gray: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 
 
 def _turned(pixels: Tensor, orientation: int) -> Tensor:
-    """Applies an EXIF orientation (1..8) to [3, H, W]."""
+    """Applies an EXIF orientation (1..8) to [C, H, W]."""
     if orientation >= 5:  # 5..8 are 1, 4, 2, 3 of the transposed image, in TIFF's numbering
         pixels = pixels.transpose(1, 2)
     mirrored = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}.get(orientation)

@@ -30,7 +30,7 @@ class ReadImage(NamedTuple):
     Attributes:
         number: Its place among the images that were given.
         size: Its own height and width, upright (pixels); 0 if it cannot be opened.
-        pixels: uint8 [3,h,w] in the size of its batch, or why it cannot be read.
+        pixels: uint8 [C,h,w] in the size of its batch, or why it cannot be read.
     """
 
     number: int
@@ -44,6 +44,7 @@ def read_in_batches(
     most: Callable[[Size], int],
     *,
     ignore_alpha: bool = False,
+    channels: int = 3,
 ) -> Iterator[list[ReadImage]]:
     """Reads images and brings together such of one size.
 
@@ -55,6 +56,7 @@ def read_in_batches(
         seen: From an image's own size to the one it is resized to.
         most: How many images of such a size make a batch.
         ignore_alpha: As for `read_image`.
+        channels: As for `read_image`.
 
     Yields:
         Batches; all their images that could be read have one size.
@@ -62,11 +64,11 @@ def read_in_batches(
     Raises:
         ValueError: An array is no image.
     """
-    read = partial(given_pixels, ignore_alpha=ignore_alpha)
+    read = partial(given_pixels, ignore_alpha=ignore_alpha, channels=channels)
     waiting: deque[list[tuple[int, Size, Future[Tensor]]]] = deque()
     pool = ThreadPoolExecutor(max(1, min(8, available_processors() - 1)), "weakseg-read")
     try:
-        for jobs in _planned(images, seen, most):
+        for jobs in _planned(images, seen, most, channels):
             if isinstance(jobs, ReadImage):
                 yield [jobs]
                 continue
@@ -80,7 +82,10 @@ def read_in_batches(
 
 
 def _planned(
-    images: Iterable[GivenImage], seen: Callable[[Size], Size], most: Callable[[Size], int]
+    images: Iterable[GivenImage],
+    seen: Callable[[Size], Size],
+    most: Callable[[Size], int],
+    channels: int,
 ) -> Iterator[list[tuple[int, Size, GivenImage]] | ReadImage]:
     """What to read together: indices, sizes, images. What cannot even be opened comes by itself."""
     numbered = enumerate(images)
@@ -88,7 +93,7 @@ def _planned(
         groups: dict[Size, list[tuple[int, Size, GivenImage]]] = {}
         for number, image in window:
             try:
-                full = given_size(image)
+                full = given_size(image, channels)
             except FileError as error:
                 yield ReadImage(number, (0, 0), error)
                 continue

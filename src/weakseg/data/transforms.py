@@ -119,12 +119,12 @@ def augment(image: Tensor, settings: AugmentSettings, generator: torch.Generator
     """A random view of an image: resized, cropped or padded, mirrored.
 
     Args:
-        image: RGB image, uint8 [3,H,W].
+        image: uint8 [C,H,W].
         settings: The ranges.
         generator: Where the randomness comes from; the same state gives the same view.
 
     Returns:
-        The view, uint8 [3,crop,crop].
+        The view, uint8 [C,crop,crop].
     """
     height, width = image.shape[-2:]
     view = random_view((height, width), settings, generator)
@@ -137,13 +137,13 @@ def augment_pair(
     """A random view of an image and the same view of its mask; the image's colours vary, too.
 
     Args:
-        image: RGB image, uint8 [3,H,W].
+        image: uint8 [C,H,W].
         mask: Its labels, uint8 [H',W']; of an image decoded at a part of its size, the full mask.
         settings: The ranges.
         generator: Where the randomness comes from; the same state gives the same view.
 
     Returns:
-        The views, uint8 [3,crop,crop] and [crop,crop]; 255 where there is no image.
+        The views, uint8 [C,crop,crop] and [crop,crop]; 255 where there is no image.
     """
     height, width = image.shape[-2:]
     labels = resized_labels(mask, (height, width))[None]
@@ -152,10 +152,13 @@ def augment_pair(
     brightness, contrast, saturation = (
         1 + settings.color * (2 * torch.rand(3, generator=generator) - 1)
     ).tolist()
-    if settings.color:
+    if settings.color and len(shown) in (1, 3):
         shown = geometry.adjust_brightness(shown, brightness)
         shown = geometry.adjust_contrast(shown, contrast)
         shown = geometry.adjust_saturation(shown, saturation)
+    elif settings.color:  # bands have no saturation
+        middle = contrast * (shown.float() - shown.float().mean()) + shown.float().mean()
+        shown = (brightness * middle).round().clamp(0, 255).to(torch.uint8)
     return shown, view.of(labels, settings.crop, IGNORE, labels=True)[0]
 
 

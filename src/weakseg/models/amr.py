@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from weakseg.models.backbones import Backbone, BackboneSettings, keep_frozen
 from weakseg.models.state_names import NamedState, StateNames, moved_paths
+from weakseg.models.transformers import Features, feature_map, on_feature_map
+from weakseg.types import ConfigError
 
 Amplitude = Literal["density", "unit", "mean"]
 Statistics = Literal["per_sample", "per_batch"]
@@ -220,17 +222,17 @@ class Branch(nn.Module):
         self.head = nn.Conv2d(widths[-1], classes, 1, bias=False)
         nn.init.normal_(self.head.weight, std=0.01)
 
-    def forward(self, x: Tensor) -> BranchOutput:
-        """Class scores and class activation maps from the shared features [B,C,h,w]."""
+    def forward(self, x: Features) -> BranchOutput:
+        """Class scores and class activation maps from the shared features."""
         return self.classify(self.features(x))
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Features) -> Tensor:
         """Last features [B,C,h,w] from the shared features."""
         for index, stage in enumerate(self.stages):
             if index < len(self.modulation):
-                x = self.modulation[index](x)
+                x = on_feature_map(self.modulation[index], x)
             x = stage(x)
-        return x
+        return feature_map(x)
 
     def classify(self, features: Tensor) -> BranchOutput:
         """Class scores and class activation maps from the last features [B,C,h,w]."""
@@ -284,7 +286,7 @@ class AMR(NamedState):
         frozen = backbone.freeze_stages
         split = max(frozen, settings.shared_stages)
         self.settings, self.backbone_settings, self.classes = settings, backbone, classes
-        self.widths, self.strides = network.widths, network.strides
+        self.widths, self.strides, self.cell = network.widths, network.strides, network.cell
         self.frozen = nn.Sequential(network.stem, *network.stages[:frozen])
         self.shared = nn.Sequential(*network.stages[frozen:split])
         stages, widths = network.stages[split:], network.widths[split:]
@@ -299,8 +301,8 @@ class AMR(NamedState):
                 probabilities=settings.supervision == "refined",
             )
         self.state_names = self._state_names(network.state_names.paths, frozen, split)
-        self.register_buffer("mean", torch.tensor(network.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(network.std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(network.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(network.std).view(-1, 1, 1), persistent=False)
         self.mean: Tensor
         self.std: Tensor
 
@@ -308,7 +310,8 @@ class AMR(NamedState):
         """Scores and maps of both branches.
 
         Args:
-            images: RGB images [B,3,H,W] in 0..1, or uint8 in 0..255.
+            images: Images [B,C,H,W] of the backbone's channels (RGB, unless set otherwise), in
+                0..1, or uint8 in 0..255.
 
         Returns:
             Logits [B,K] and maps [B,K,h,w] of each branch; h is H / output stride, rounded up,
@@ -316,26 +319,26 @@ class AMR(NamedState):
         """
         return self.branches(self.encode(images))
 
-    def branches(self, shared: Tensor) -> AMROutput:
-        """Scores and maps of both branches from the shared features [B,C,h,w]."""
+    def branches(self, shared: Features) -> AMROutput:
+        """Scores and maps of both branches from the shared features."""
         compensation = self.compensation(shared) if self.compensation is not None else None
         return AMROutput(self.spotlight(shared), compensation)
 
-    def encode(self, images: Tensor) -> Tensor:
-        """The shared features [B,C,h,w] of images [B,3,H,W] (0..1, or uint8)."""
+    def encode(self, images: Tensor) -> Features:
+        """The shared features of images [B,C,H,W] (0..1, or uint8)."""
         return self.encode_standardized(self.standardized(images))
 
-    def encode_standardized(self, images: Tensor) -> Tensor:
-        """The shared features [B,C,h,w] of images that went through `standardized`."""
+    def encode_standardized(self, images: Tensor) -> Features:
+        """The shared features of images that went through `standardized`."""
         with torch.no_grad():
             x = self.frozen(images)
-        shared: Tensor = self.shared(x)
+        shared: Features = self.shared(x)
         return shared
 
     def standardized(self, images: Tensor) -> Tensor:
-        """Images [B,3,H,W] (0..1, or uint8) with the mean and deviation the backbone expects."""
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"expected images [B,3,H,W], got {tuple(images.shape)}")
+        """Images [B,C,H,W] (0..1, or uint8) with the mean and deviation the backbone expects."""
+        if images.ndim != 4 or images.shape[1] != len(self.mean):
+            raise ValueError(f"expected images [B,{len(self.mean)},H,W], got {tuple(images.shape)}")
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
         return (images - self.mean) / self.std
@@ -345,16 +348,16 @@ class AMR(NamedState):
         """The spotlight's features after the stem and each stage, without gradient.
 
         Args:
-            images: RGB images [B,3,H,W] in 0..1, or uint8 in 0..255.
+            images: Images [B,C,H,W] in 0..1, or uint8 in 0..255.
 
         Returns:
             Five tensors [B,C_i,h_i,w_i] of `widths` at `strides`.
         """
         features = []
-        x = self.standardized(images)
+        x: Features = self.standardized(images)
         for part in (*self.frozen, *self.shared, *self.spotlight.stages):
             x = part(x)
-            features.append(x)
+            features.append(feature_map(x))
         return features
 
     @torch.no_grad()
@@ -365,17 +368,17 @@ class AMR(NamedState):
         tell classes: what maps are spread along (`weakseg.ops.propagation`).
 
         Args:
-            images: RGB images [B,3,H,W] in 0..1, or uint8 in 0..255.
+            images: Images [B,C,H,W] in 0..1, or uint8 in 0..255.
 
         Returns:
             [B,C,h,w], the output of the first part of the first stage at the output stride.
         """
-        last = self.strides.index(self.backbone_settings.output_stride, 1) - 1
-        x = self.standardized(images)
+        last = self.strides.index(self.strides[-1], 1) - 1
+        x: Features = self.standardized(images)
         stem, *stages = (*self.frozen, *self.shared, *self.spotlight.stages)
         for part in (stem, *stages[:last], next(stages[last].children())):
             x = part(x)
-        return x
+        return feature_map(x)
 
     @torch.no_grad()
     def start_compensation(self) -> None:
@@ -448,6 +451,11 @@ def _modulate_blocks(stage: nn.Module, width: int, settings: AMRSettings) -> Non
         if slot is None or isinstance(slot, nn.Module):
             slots.append((block, slot))
             block.drop_path = _WidthProbe()
+    if not slots:
+        raise ConfigError(
+            "amr.placement: block needs residual blocks, which this backbone has not, or not as "
+            "timm's convolutional networks have them; use placement: stage"
+        )
     training = stage.training
     stage.eval()
     stage(torch.zeros(1, width, 16, 16))

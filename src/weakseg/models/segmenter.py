@@ -67,6 +67,7 @@ class Segmenter(nn.Module):
         ignore_alpha: Whether its images are read without their fourth channel.
         backbone_settings: The backbone as it is run.
         settings: The decoder's.
+        channels: Of its images: 3 is RGB, 1 gray, others the files' own.
         cell: Inside, images are padded to multiples of this many pixels.
 
     Raises:
@@ -102,6 +103,12 @@ class Segmenter(nn.Module):
             backbone = backbone.model_copy(update={"output_stride": row.stride})
         self.backbone = Backbone(backbone, load=load)
         strides = self.backbone.strides
+        self.ratios: tuple[float, ...] | None = None
+        if not self.backbone.dilates:
+            wanted = tuple(min(stride, row.stride or 16) for stride in (2, 4, 8, 16, 32))
+            unit = min(1, strides[-1] / 16)
+            self.ratios = tuple(s / (unit * w) for s, w in zip(strides, wanted, strict=True))
+            strides = wanted
         if row.pyramid and strides != (2, 4, 8, 16, 32):
             raise ConfigError(
                 f"segment.network.decoder: {settings.decoder} needs features at strides 2, 4, 8, "
@@ -112,7 +119,7 @@ class Segmenter(nn.Module):
             if type(part) is Conv2dSame:
                 part.__class__ = EvenConv2d
         self.classes, self.class_names, self.long_side = classes, tuple(names), long_side
-        self.ignore_alpha = ignore_alpha
+        self.ignore_alpha, self.channels = ignore_alpha, backbone.in_chans
         self.backbone_settings, self.settings, self.cell = backbone, settings, row.cell
         self.decoder, self.segmentation_head = build_decoder(
             settings.decoder,
@@ -123,8 +130,8 @@ class Segmenter(nn.Module):
             dropout=settings.dropout,
         )
         mean, std = self.backbone.mean, self.backbone.std
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.mean: Tensor
         self.std: Tensor
 
@@ -132,13 +139,13 @@ class Segmenter(nn.Module):
         """Logits of every pixel.
 
         Args:
-            images: RGB images [B,3,H,W] of any size, in 0..1, or uint8 in 0..255.
+            images: Images [B,C,H,W] of any size, in 0..1, or uint8 in 0..255.
 
         Returns:
             Logits [B,K+1,H,W], background first.
 
         Raises:
-            ValueError: The images are not [B,3,H,W].
+            ValueError: The images are not [B,C,H,W].
         """
         return self.both(images)[0]
 
@@ -153,7 +160,7 @@ class Segmenter(nn.Module):
             Logits [B,K+1,H,W] and [B,K+1,h,w], background first.
 
         Raises:
-            ValueError: The images are not [B,3,H,W].
+            ValueError: The images are not [B,C,H,W].
         """
         coarse, padded = self._coarse(images)
         full = functional.interpolate(coarse, size=padded, mode="bilinear")
@@ -169,7 +176,7 @@ class Segmenter(nn.Module):
             Logits [B,K+1,h,w], background first; a call enlarges them bilinearly.
 
         Raises:
-            ValueError: The images are not [B,3,H,W], or a side is no multiple of `cell`.
+            ValueError: The images are not [B,C,H,W], or a side is no multiple of `cell`.
         """
         if any(side % self.cell for side in images.shape[2:]):
             raise ValueError(
@@ -178,12 +185,16 @@ class Segmenter(nn.Module):
         return self._coarse(images)[0]
 
     def _coarse(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"expected images [B,3,H,W], got {tuple(images.shape)}")
+        if images.ndim != 4 or images.shape[1] != len(self.mean):
+            raise ValueError(f"expected images [B,{len(self.mean)},H,W], got {tuple(images.shape)}")
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
         x = _extended((images - self.mean) / self.std, self.cell)
-        logits: Tensor = self.segmentation_head(self.decoder([x, *self.backbone(x)])).float()
+        features = self.backbone(x)
+        if self.ratios is not None:
+            pairs = zip(features, self.ratios, strict=True)
+            features = [_rescaled(feature, ratio) for feature, ratio in pairs]
+        logits: Tensor = self.segmentation_head(self.decoder([x, *features])).float()
         return logits, (x.shape[2], x.shape[3])
 
     def start_from(self, model: AMR) -> None:
@@ -277,6 +288,14 @@ class Segmenter(nn.Module):
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return push_folder(folder, repo, private=private)
+
+
+def _rescaled(x: Tensor, ratio: float) -> Tensor:
+    """Features [B,C,h,w] on a grid finer by this ratio: a transformer's, as decoders expect them."""
+    if ratio == 1:
+        return x
+    size = [max(1, round(side * ratio)) for side in x.shape[-2:]]
+    return functional.interpolate(x, size=size, mode="bilinear", antialias=ratio < 1)
 
 
 def _extended(x: Tensor, cell: int) -> Tensor:

@@ -31,7 +31,10 @@ class StateNames:
         path = key.rpartition(".")[0]
         while path and path not in self.paths:
             path = path.rpartition(".")[0]
-        return f"{self.paths[path]}{key.removeprefix(path)}" if path else key
+        if not path:
+            return key
+        below = key.removeprefix(f"{path}.")
+        return ".".join(part for part in (self.paths[path].removesuffix("."), below) if part)
 
     def rename(self, state: MutableMapping[str, Value], prefix: str, *, loading: bool) -> None:
         """Rename a network's tensors in place: to the state file's names, or back from them.

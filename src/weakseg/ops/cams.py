@@ -15,9 +15,6 @@ STRIDE = 4
 LEAST_SIDE = 32
 """Minimum side of what a network sees, in pixels: one cell of the coarsest grid."""
 
-_CELL = 32
-"""Sides that a network sees are multiples of this, in pixels, see `network_size`."""
-
 _FORWARD_PIXELS = 1_000_000
 """Maximum pixels that go through the network at once; a larger image goes alone."""
 
@@ -57,16 +54,22 @@ def working_size(height: int, width: int, long_side: int) -> tuple[int, int]:
     return max(8, round(height * scale)), max(8, round(width * scale))
 
 
-def network_size(height: int, width: int, long_side: int) -> tuple[int, int]:
-    """Height and width in which a network sees an image: about this long side, multiples of 32.
+def network_size(height: int, width: int, long_side: int, cell: int = 32) -> tuple[int, int]:
+    """Height and width in which a network sees an image: about this long side, multiples of `cell`.
 
     So cells of the coarsest grid cover the image to its edges, also at half the size, and maps
     are enlarged without a shift. And images of many a camera fall into few sizes: networks compute
     them in full batches, without preparing anew for each size. The aspect changes by a few percent.
+
+    Args:
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        long_side: About the long side that is wanted, in pixels.
+        cell: What the network's sides are best multiples of (`Backbone.cell`), in pixels.
     """
     scale = long_side / max(height, width)
-    rows, columns = (max(1, round(side * scale / _CELL)) for side in (height, width))
-    return rows * _CELL, columns * _CELL
+    rows, columns = (max(1, round(side * scale / cell)) for side in (height, width))
+    return rows * cell, columns * cell
 
 
 def grid_size(height: int, width: int) -> tuple[int, int]:
@@ -79,18 +82,18 @@ def multi_scale_cams(forward: Forward, images: Tensor, settings: CamSettings) ->
     """Class activation maps summed over scales and mirror images.
 
     Args:
-        forward: From images [N,3,H,W] in 0..1 to the maps [N,K,h,w] of each branch, not negative.
-        images: Images of one size [B,3,H,W] in 0..1.
+        forward: From images [N,C,H,W] in 0..1 to the maps [N,K,h,w] of each branch, not negative.
+        images: Images of one size [B,C,H,W] in 0..1.
         settings: Scales and mirror.
 
     Returns:
         Of each branch the summed maps float32 [B,K,⌈H/4⌉,⌈W/4⌉], not normalized.
 
     Raises:
-        ValueError: The images are not [B,3,H,W].
+        ValueError: The images are not [B,C,H,W].
     """
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"expected images [B,3,H,W], got {tuple(images.shape)}")
+    if images.ndim != 4:
+        raise ValueError(f"expected images [B,C,H,W], got {tuple(images.shape)}")
     height, width = images.shape[-2:]
     size = grid_size(height, width)
     sums: list[Tensor] = []
@@ -127,9 +130,9 @@ def careful_cams(
     faint.
 
     Args:
-        exact: From images [N,3,H,W] to the maps [N,K,h,w] of each branch, not negative.
+        exact: From images [N,C,H,W] to the maps [N,K,h,w] of each branch, not negative.
         quick: The same, in a coarser number format.
-        images: Images of one size [B,3,H,W].
+        images: Images of one size [B,C,H,W].
         tags: What is in each image, bool [B,K].
         settings: Scales and mirror.
         faint: Of each branch the highest score below which a map is faint.
@@ -165,7 +168,7 @@ def _forward_in_pieces(forward: Forward, views: Tensor) -> list[Tensor]:
 
 
 def resized_images(images: Tensor, scale: float) -> Tensor:
-    """Images [B,3,H,W] at a multiple of their size; no side is under 32 pixels."""
+    """Images [B,C,H,W] at a multiple of their size; no side is under 32 pixels."""
     height, width = images.shape[-2:]
     size = max(LEAST_SIDE, round(height * scale)), max(LEAST_SIDE, round(width * scale))
     if size == (height, width):

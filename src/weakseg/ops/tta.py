@@ -36,8 +36,8 @@ def multi_scale_probabilities(
     """Probabilities of every pixel, the mean over scales and mirror images.
 
     Args:
-        forward: From images [N,3,h,w] to logits [N,C,h,w].
-        images: Images of one size [B,3,H,W], in 0..1 or uint8.
+        forward: From images [N,C,h,w] to logits [N,C,h,w].
+        images: Images of one size [B,C,H,W], in 0..1 or uint8.
         scales: Multiples of that size at which the network looks.
         mirror: Whether it also sees the mirror image.
 
@@ -45,11 +45,11 @@ def multi_scale_probabilities(
         Probabilities float32 [B,C,H,W], their sum over C is 1.
 
     Raises:
-        ValueError: The images are not [B,3,H,W], or there are no scales.
+        ValueError: The images are not [B,C,H,W], or there are no scales.
     """
-    if images.ndim != 4 or images.shape[1] != 3 or not scales:
+    if images.ndim != 4 or not scales:
         raise ValueError(
-            f"expected images [B,3,H,W] and some scales, got {tuple(images.shape)}, {scales}"
+            f"expected images [B,C,H,W] and some scales, got {tuple(images.shape)}, {scales}"
         )
     pixels = images.float() / 255 if images.dtype == torch.uint8 else images
     height, width = pixels.shape[-2:]

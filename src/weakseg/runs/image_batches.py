@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from weakseg.data.datasets import BatchesOfOneSize, WholeImages
 from weakseg.data.images import image_size
+from weakseg.models.backbones import BackboneSettings, cell_of
 from weakseg.ops.cams import network_size
 from weakseg.processors import available_processors
 from weakseg.training.fit import FitSettings
@@ -27,25 +28,33 @@ def reading_workers(settings: FitSettings) -> int:
 
 
 def image_batches(
-    samples: Sequence[Sample], settings: FitSettings, *, long_side: int, most: int, pixels: int
+    samples: Sequence[Sample],
+    settings: FitSettings,
+    backbone: BackboneSettings,
+    *,
+    long_side: int,
+    most: int,
+    pixels: int,
 ) -> Iterator[tuple[list[Sample], Tensor]]:
     """Samples of one size and their images, the largest first.
 
     Args:
         samples: The images.
         settings: How many processes read.
+        backbone: The network that they are for: its channels, and what sizes suit it.
         long_side: To which images are resized, about, in pixels; see `network_size`.
         most: Maximum images of a batch.
         pixels: Maximum pixels of a batch; a larger image goes alone.
 
     Yields:
-        Some samples and their images uint8 [B,3,H,W].
+        Some samples and their images uint8 [B,C,H,W].
     """
-    sizes = [network_size(*image_size(sample.image), long_side) for sample in samples]
+    cell = cell_of(backbone.name)
+    sizes = [network_size(*image_size(sample.image), long_side, cell) for sample in samples]
     batches = BatchesOfOneSize(sizes, most, pixels)
     workers = reading_workers(settings)
     loader = DataLoader(
-        WholeImages(samples, sizes),
+        WholeImages(samples, sizes, channels=backbone.in_chans),
         batch_sampler=batches,
         num_workers=workers,
         prefetch_factor=2 if workers else None,

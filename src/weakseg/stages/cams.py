@@ -153,6 +153,7 @@ def map_batches(
     return image_batches(
         samples,
         context.config.fit,
+        context.config.backbone,
         long_side=settings.long_side,
         most=settings.batch_size,
         pixels=pixels,

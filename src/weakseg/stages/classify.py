@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from weakseg.data.datasets import TaggedViews
+from weakseg.data.images import require_channels
 from weakseg.models.amr import AMR, AMRSettings
 from weakseg.runs.context import StageContext
 from weakseg.runs.learning import finish_learning, learn, with_state
@@ -20,7 +21,9 @@ def classify(context: StageContext) -> Mapping[str, object]:
     config, catalog = context.config, context.catalog
     torch.manual_seed(config.seed)
     model = AMR(len(catalog.classes), config.backbone, _ONE_BRANCH)
-    views = TaggedViews(catalog, config.augment, config.seed)
+    channels = config.backbone.in_chans
+    require_channels(catalog, channels)
+    views = TaggedViews(catalog, config.augment, config.seed, channels=channels)
     summary = learn(context, "classify", TagTask(model, config.task), views, config.fit)
     return finish_learning(context, model, summary)
 

@@ -35,7 +35,9 @@ def recalibrate(context: StageContext) -> Mapping[str, object]:
         _write_labels(context)
     accelerator.wait_for_everyone()
     paths = [context.dir.path / _LABELS / f"{sample.id}.png" for sample in catalog]
-    views = RecalibrationViews(catalog, paths, config.augment, config.seed)
+    views = RecalibrationViews(
+        catalog, paths, config.augment, config.seed, channels=config.backbone.in_chans
+    )
     task = RecalibrateTask(model, config.recalibrate)
     summary = learn(context, "recalibrate", task, views, config.recalibrate.fit)
     return finish_learning(context, model, summary)

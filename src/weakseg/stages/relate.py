@@ -34,6 +34,7 @@ def relate(context: StageContext) -> Mapping[str, object]:
         [folder / f"{sample.id}.png" for sample in catalog],
         settings.augment,
         config.seed,
+        channels=config.backbone.in_chans,
     )
     task = RelationTask(features, net, settings.radius)
     summary = learn(context, "relate", task, views, settings.fit)

@@ -116,9 +116,11 @@ def _train(context: StageContext, labelled: LabelledImages, folder: Path, label:
     config, settings, catalog = context.config, context.config.segment, context.catalog
     counts = _label_counts(context, labelled)
     torch.manual_seed(config.seed)
+    channels = config.backbone.in_chans
+    backbone = settings.backbone or config.backbone
     model = Segmenter(
         len(catalog.classes),
-        settings.backbone or config.backbone,
+        backbone.model_copy(update={"in_chans": channels}),
         settings.network,
         load=settings.backbone is not None,
         class_names=catalog.classes,
@@ -132,7 +134,9 @@ def _train(context: StageContext, labelled: LabelledImages, folder: Path, label:
     piece = settings.fit.batch_size // settings.fit.accumulate
     pieces = -(-len(labelled.samples) // piece)
     epochs = max(1, round(labelled.steps * settings.fit.accumulate / pieces))
-    views = MaskedViews(labelled.samples, labelled.masks, settings.augment, config.seed)
+    views = MaskedViews(
+        labelled.samples, labelled.masks, settings.augment, config.seed, channels=channels
+    )
     learn(context, label, task, views, settings.fit, folder=folder, epochs=epochs)
     return task.trained
 
