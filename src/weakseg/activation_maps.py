@@ -7,8 +7,10 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from weakseg.models.amr import AMR
+from weakseg.models.amr import AMR, Branch
+from weakseg.models.transformers import Features
 from weakseg.ops.arguments import as_tensor
+from weakseg.ops.cam_methods import CAM_METHODS
 from weakseg.ops.cams import CamSettings, multi_scale_cams, normalized, weighted_cam
 
 _DEFAULTS = CamSettings()
@@ -23,16 +25,16 @@ def class_activation_maps(
 ) -> dict[str, Tensor]:
     """The class activation maps of images of one size, over scales and mirror images.
 
-    M = relu(W·F), summed over the views and divided by each map's own maximum; with two branches
-    the weighted map M_W = ξ·M_S + (1−ξ)·M_C besides (Activation Modulation and Recalibration, AAAI
-    2022, equation 10).
+    M = relu(W·F), or as `settings.method` says, summed over the views and divided by each map's own
+    maximum; with two branches the weighted map M_W = ξ·M_S + (1−ξ)·M_C besides (Activation
+    Modulation and Recalibration, AAAI 2022, equation 10).
 
     Args:
         model: The network; its mode is put back afterwards.
         images: RGB [B,3,H,W], uint8 or in 0..1, on the network's device.
         tags: For each image the classes that it shows, counted from 0: maps of others are zero.
             None: all classes have maps.
-        settings: Scales, mirror, ξ.
+        settings: Method, scales, mirror, ξ.
 
     Returns:
         `spotlight` and, with two branches, `compensation` and `weighted`: float32 [B,K,h,w] in 0..1
@@ -61,7 +63,11 @@ def class_activation_maps(
         def forward(views: Tensor) -> list[Tensor]:
             shared = model.encode_standardized(views)
             branches = (model.spotlight, model.compensation)
-            return [branch(shared).cams for branch in branches if branch is not None]
+            return [
+                branch_maps(branch, shared, settings.method)
+                for branch in branches
+                if branch is not None
+            ]
 
         summed = multi_scale_cams(forward, pixels, settings)
     finally:
@@ -75,3 +81,17 @@ def class_activation_maps(
             present[place, list(classes)] = 1
         maps = {name: value * present[:, :, None, None] for name, value in maps.items()}
     return maps
+
+
+def branch_maps(branch: Branch, shared: Features, method: str) -> Tensor:
+    """A branch's maps [B,K,h,w], not negative, from the shared features.
+
+    Args:
+        branch: Of an AMR.
+        shared: What its `encode` gives.
+        method: A row of `CAM_METHODS`; maps that are probabilities are as they are learnt.
+    """
+    if method == "cam" or branch.probabilities:
+        return branch(shared).cams
+    weights = branch.head.weight.detach().flatten(1).float()
+    return CAM_METHODS[method](branch.features(shared).float(), weights)

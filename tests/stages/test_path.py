@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from weakseg import api
 from weakseg.data.images import image_size, read_image, read_mask
 from weakseg.demo_data.data_set import write_demo
+from weakseg.ops.cam_methods import CAM_METHODS
+from weakseg.ops.refinement import REFINEMENTS, Refinement
 from weakseg.predict import Labeler
 from weakseg.runs.image_maps import ImageMaps
 from weakseg.types import DataError
@@ -335,5 +337,32 @@ def test_channels_go_the_whole_path(channels, data, tmp_path):
 
 
 def test_images_of_other_channels_are_refused_before_anything_is_trained(data, tmp_path):
-    with pytest.raises(DataError, match="3 channels instead of the 4 that backbone.in_chans asks"):
+    with pytest.raises(DataError, match="3 channels instead of the 4 that"):
         api.run(data, tmp_path / "run", until="classify", overrides=(*SET, "backbone.in_chans=4"))
+
+
+def test_a_new_cam_method_and_a_new_refinement_are_a_row_each(data, tmp_path, monkeypatch):
+    def shy(features, weights):
+        return torch.einsum("kc,bchw->bkhw", weights, features).relu() * 0 + 1
+
+    def whole(image, maps, threshold, settings):
+        shares = torch.zeros(len(maps) + 1, *image.shape[-2:])
+        shares[-1] = 1
+        return shares
+
+    monkeypatch.setitem(CAM_METHODS, "shy", shy)
+    monkeypatch.setitem(REFINEMENTS, "whole", Refinement(shares=whole))
+    settings = ("cams.method=shy", "refine.kind=whole", "amr.compensation=false")
+    plain = ("spread.prototypes=false", "spread.spreading=false")
+    summary = api.run(
+        data, tmp_path / "run", preset="fast", until="masks", overrides=(*SET, *settings, *plain)
+    )
+    classes, samples = images_of(summary)
+    tagged = [sample for sample in samples if sample["tags"]]
+    for sample in tagged:
+        kept = ImageMaps.load(summary.run, "cams", sample["id"])
+        assert float(kept.maps["spotlight"].min()) == 1
+        mask = read_mask(summary.run / "masks" / f"{sample['id']}.png")
+        assert set(mask.unique().tolist()) == {
+            1 + max(classes.index(tag) for tag in sample["tags"])
+        }

@@ -291,7 +291,7 @@ class Segmenter(nn.Module):
 
 
 def _rescaled(x: Tensor, ratio: float) -> Tensor:
-    """Features [B,C,h,w] on a grid finer by this ratio: a transformer's, as decoders expect them."""
+    """A transformer's features [B,C,h,w] on a grid finer by this ratio, as decoders expect them."""
     if ratio == 1:
         return x
     size = [max(1, round(side * ratio)) for side in x.shape[-2:]]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import AfterValidator
 from torch import Tensor
 
 
@@ -95,3 +97,18 @@ def described(value: Any) -> str:
         kind = "a tensor" if isinstance(value, Tensor) else "an array"
         return f"{kind} {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     return f"{type(value).__name__}"
+
+
+def one_of(table: Mapping[str, object]) -> AfterValidator:
+    """For settings: a name that must be a row of a table.
+
+    Args:
+        table: Its rows, by name.
+    """
+
+    def known(name: str) -> str:
+        if name not in table:
+            raise ValueError(f"expected one of {', '.join(table)}, got {name!r}")
+        return name
+
+    return AfterValidator(known)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
+
+from weakseg.ops.arguments import one_of
+from weakseg.ops.cam_methods import CAM_METHODS
 
 STRIDE = 4
 """Pixels of the resized image per cell of the grid on which maps are kept."""
@@ -35,6 +39,7 @@ class CamSettings(BaseModel):
             that the network sees objects of the sizes that it was trained on, whatever the camera.
         scales: Multiples of that size at which the network looks.
         mirror: Whether it also sees the mirror image.
+        method: A row of `CAM_METHODS`; maps that are probabilities are as they are learnt.
         xi: Weight ξ of the spotlight's map in the weighted map.
         batch_size: Images of equal size computed together.
     """
@@ -44,6 +49,9 @@ class CamSettings(BaseModel):
     long_side: int = Field(512, ge=32, description="long side to which images are resized (pixels)")
     scales: tuple[float, ...] = Field((0.5, 1.0, 1.5), min_length=1, description="multiples of it")
     mirror: bool = Field(True, description="use the mirror image, too")
+    method: Annotated[str, one_of(CAM_METHODS)] = Field(
+        "cam", description=f"one of {', '.join(CAM_METHODS)}"
+    )
     xi: float = Field(0.5, ge=0, le=1, description="weight of the spotlight in the weighted map")
     batch_size: int = Field(8, ge=1, description="images of equal size computed together")
 

@@ -2,26 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from weakseg.ops.arguments import one_of
 from weakseg.ops.cams import label_map, upsampled
 from weakseg.ops.crf import CRFSettings, DenseCRF
 from weakseg.ops.pamr import PAMRSettings, pamr
 from weakseg.ops.seeds import scaled_crf
 
-Refinement = Literal["none", "crf", "pamr", "irn", "irn+crf"]
+
+@dataclass(frozen=True)
+class Refinement:
+    """A way from maps to masks: a row of `REFINEMENTS`.
+
+    Attributes:
+        walks: Whether a relation network is trained and the maps walk on its boundaries first.
+        shares: From an image uint8 [3,H,W], maps [n,h,w] in 0..1, the background's score and the
+            settings to probabilities [n+1,H,W], background first; None: the maps are parted as they
+            are, and the image is not read.
+    """
+
+    walks: bool = False
+    shares: Callable[[Tensor, Tensor, float, RefineSettings], Tensor] | None = None
+
+
+def crf_shares(image: Tensor, maps: Tensor, threshold: float, settings: RefineSettings) -> Tensor:
+    """Probabilities after the dense CRF, which starts from the parted maps."""
+    height, width = image.shape[-2:]
+    labels = label_map(maps, torch.arange(len(maps)), threshold, (height, width))
+    crf = scaled_crf(settings.crf, max(height, width))
+    return DenseCRF(image, crf).from_labels(labels, len(maps) + 1)
+
+
+def pamr_shares(image: Tensor, maps: Tensor, threshold: float, settings: RefineSettings) -> Tensor:
+    """Probabilities after the pixel-adaptive refinement of the maps' shares."""
+    height, width = image.shape[-2:]
+    shares = class_shares(upsampled(maps, (height, width)), threshold)
+    return pamr(image[None].float(), shares[None], settings.pamr)[0]
+
+
+REFINEMENTS: Mapping[str, Refinement] = {
+    "none": Refinement(),
+    "crf": Refinement(shares=crf_shares),
+    "pamr": Refinement(shares=pamr_shares),
+    "irn": Refinement(walks=True),
+    "irn+crf": Refinement(walks=True, shares=crf_shares),
+}
+"""By their names in settings; a new refinement is a new row."""
 
 
 class RefineSettings(BaseModel):
     """How maps become masks.
 
     Attributes:
-        kind: `none`, `crf` (dense CRF), `pamr` (pixel-adaptive refinement), `irn` (random walk on
-            learnt boundaries), or `irn+crf`.
+        kind: A row of `REFINEMENTS`: `none`, `crf` (dense CRF), `pamr` (pixel-adaptive refinement),
+            `irn` (random walk on learnt boundaries), `irn+crf`.
         maps: Which maps: `weighted` (of the spotlight alone where there is one branch),
             `spotlight` or `compensation`.
         threshold: Score of the background; None: chosen from the maps, without truth.
@@ -33,7 +74,9 @@ class RefineSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Refinement = Field("irn+crf", description="none, crf, pamr, irn or irn+crf")
+    kind: Annotated[str, one_of(REFINEMENTS)] = Field(
+        "irn+crf", description=f"one of {', '.join(REFINEMENTS)}"
+    )
     maps: Literal["weighted", "spotlight", "compensation"] = Field(
         "weighted", description="weighted, spotlight or compensation"
     )
@@ -45,9 +88,14 @@ class RefineSettings(BaseModel):
     pamr: PAMRSettings = Field(default_factory=PAMRSettings, description="the PAMR")
 
     @property
+    def row(self) -> Refinement:
+        """The refinement of this kind."""
+        return REFINEMENTS[self.kind]
+
+    @property
     def walks(self) -> bool:
         """Whether a relation network is trained and maps walk."""
-        return self.kind.startswith("irn")
+        return self.row.walks
 
 
 def class_shares(maps: Tensor, threshold: float) -> Tensor:
@@ -67,11 +115,11 @@ def class_shares(maps: Tensor, threshold: float) -> Tensor:
 def refined_shares(
     image: Tensor, maps: Tensor, threshold: float, settings: RefineSettings
 ) -> Tensor:
-    """Probabilities of background and classes after the CRF or PAMR.
+    """Probabilities of background and classes after the refinement that the settings name.
 
     Args:
         image: RGB image uint8 [3,H,W].
-        maps: Maps [n,h,w] in 0..1 of any grid.
+        maps: Maps [n,h,w] in 0..1 of any grid; where the refinement walks, walked ones.
         threshold: Score of the background, 0..1.
         settings: Which refinement; with `none` or `irn` the maps are only enlarged.
 
@@ -81,12 +129,6 @@ def refined_shares(
     Raises:
         ValueError: The image is no RGB image of uint8.
     """
-    height, width = image.shape[-2:]
-    if settings.kind.endswith("crf"):
-        labels = label_map(maps, torch.arange(len(maps)), threshold, (height, width))
-        crf = scaled_crf(settings.crf, max(height, width))
-        return DenseCRF(image, crf).from_labels(labels, len(maps) + 1)
-    shares = class_shares(upsampled(maps, (height, width)), threshold)
-    if settings.kind == "pamr":
-        return pamr(image[None].float(), shares[None], settings.pamr)[0]
-    return shares
+    if settings.row.shares is not None:
+        return settings.row.shares(image, maps, threshold, settings)
+    return class_shares(upsampled(maps, (image.shape[-2], image.shape[-1])), threshold)

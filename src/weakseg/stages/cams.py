@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from weakseg.activation_maps import branch_maps
 from weakseg.data.images import image_size
-from weakseg.models.amr import AMR
+from weakseg.models.amr import AMR, Branch
 from weakseg.models.cpu.inference import for_inference, mean_inputs
 from weakseg.ops.cams import (
     FAINT,
@@ -44,6 +46,7 @@ def cams(context: StageContext) -> Mapping[str, object]:
         load_network(context).to(inference.device),
         inference,
         (images for _, images in map_batches(context, examples(context.catalog.samples))),
+        method=settings.method,
     )
     total, done = len(context.catalog), len(context.catalog) - len(pending)
     with context.track("cams", total, done=done) as advance:
@@ -72,8 +75,9 @@ class MapNetwork:
     Args:
         network: On the device.
         inference: Where and in which precision to compute.
-        images: Some of the images, uint8 [B,3,H,W]; looked at if bf16 is used.
+        images: Some of the images, uint8 [B,C,H,W]; used if bf16 is.
         names: Of which branches.
+        method: A row of `CAM_METHODS`; only `cam` is computed in bf16.
     """
 
     def __init__(
@@ -82,14 +86,15 @@ class MapNetwork:
         inference: Inference,
         images: Iterable[Tensor],
         names: Sequence[str] = ("spotlight",),
+        method: str = "cam",
     ) -> None:
-        self.inference = inference
+        self.inference, self.method = inference, method
         network = network.eval().to(memory_format=torch.channels_last)
         branches = nn.ModuleList(getattr(network, name) for name in names)
         self.faint = [UNLIKELY if branch.probabilities else FAINT for branch in branches]
         self.network, self.exact = for_inference(network), for_inference(branches)
         self.quick: nn.ModuleList | None = None
-        if inference.bf16:
+        if inference.bf16 and method == "cam":
             means = mean_inputs(branches, lambda: [network(self._placed(some)) for some in images])
             self.quick = for_inference(branches, torch.bfloat16, means)
 
@@ -124,7 +129,8 @@ class MapNetwork:
 
     def _exactly(self, images: Tensor) -> list[Tensor]:
         shared = self.network.encode_standardized(images)
-        return [branch(shared).cams for branch in self.exact]
+        branches = cast("Iterable[Branch]", self.exact)
+        return [branch_maps(branch, shared, self.method) for branch in branches]
 
     def _quickly(self, images: Tensor) -> list[Tensor]:
         assert self.quick is not None

@@ -72,7 +72,7 @@ class _Job:
         kept = ImageMaps.load(context.run.path, self.stage, sample.id)
         maps, classes = chosen_map(context, self.stage, kept), kept.classes
         height, width = kept.size
-        if settings.kind in ("none", "irn") or not len(classes):
+        if settings.row.shares is None or not len(classes):
             labels = label_map(maps, classes, self.threshold, (height, width))
         else:
             size = working_size(height, width, min(settings.long_side, max(height, width)))

@@ -37,6 +37,7 @@ def weigh(context: StageContext) -> Mapping[str, object]:
         inference,
         (images for _, images in map_batches(context, examples(catalog.samples))),
         ("compensation", "spotlight") if moved else ("compensation",),
+        config.cams.method,
     )
     pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
     with context.track("weigh", len(catalog), done=len(catalog) - len(pending)) as advance:
