@@ -119,13 +119,14 @@ class Published(Scheme):
 
     def __init__(self, model, options):
         super().__init__(model, options)
-        self.task = RecalibrateTask(model, RecalibrateSettings(cps_maps="raw"))
+        # In a tuple, so that the network is not registered twice.
+        self.task = (RecalibrateTask(model, RecalibrateSettings(cps_maps="raw")),)
 
     def forward(self, batch):
-        return self.task(batch)
+        return self.task[0](batch)
 
     def parameter_groups(self):
-        return self.task.parameter_groups()
+        return self.task[0].parameter_groups()
 
 
 class Refined(Scheme):

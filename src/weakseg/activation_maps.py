@@ -92,6 +92,7 @@ def branch_maps(branch: Branch, shared: Features, method: str) -> Tensor:
         method: A row of `CAM_METHODS`; maps that are probabilities are as they are learnt.
     """
     if method == "cam" or branch.probabilities:
-        return branch(shared).cams
+        cams: Tensor = branch(shared).cams
+        return cams
     weights = branch.head.weight.detach().flatten(1).float()
     return CAM_METHODS[method](branch.features(shared).float(), weights)
