@@ -468,7 +468,7 @@ class DemoSummary:
     Attributes:
         plain: The run of a plain CAM network.
         amr: The run of AMR.
-        picture: A sheet of photographs with maps, masks and truth.
+        picture: A grid of photographs with maps, masks and truth.
         seconds: How long all of it took.
     """
 

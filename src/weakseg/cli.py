@@ -247,22 +247,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 if `check` or `label` found faults; 2 for what the user can fix; 70 for
         a fault of weakseg; 130 after Ctrl-C.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser().parse_args(given)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(words)
     try:
         code: int = options.function(options)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
-        return _failed(error, options, given)
+        return _failed(error, options, words)
     return code
 
 
-def _failed(error: BaseException, options: argparse.Namespace, given: Sequence[str]) -> int:
+def _failed(error: BaseException, options: argparse.Namespace, words: Sequence[str]) -> int:
     if isinstance(error, WeaksegError):
         _complain(f"error: {error}")
         return USER_ERROR
     if isinstance(error, KeyboardInterrupt):
-        again = f"; to go on: {shlex.join(['weakseg', *given])}" if "out" in options else ""
+        again = f"; to go on: {shlex.join(['weakseg', *words])}" if "out" in options else ""
         _complain(f"stopped{again}")
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough

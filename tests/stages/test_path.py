@@ -54,6 +54,12 @@ def run(data, tmp_path_factory):
     return api.run(data, out, preset="fast", until="evaluate", overrides=SET)
 
 
+@pytest.fixture
+def copied(run, tmp_path):
+    """The run's folder, to be changed."""
+    return shutil.copytree(run.run, tmp_path / "copied")
+
+
 def images_of(run):
     catalog = json.loads((run.run / "catalog.json").read_text())
     return catalog["classes"], catalog["samples"]
@@ -120,10 +126,10 @@ def test_boundaries_and_walked_maps_share_a_grid(run):
 
 
 @pytest.mark.parametrize("kind", ["none", "crf", "pamr", "irn+crf"])
-def test_every_refinement_makes_masks_within_the_tags(run, data, kind):
+def test_every_refinement_makes_masks_within_the_tags(run, copied, data, kind):
     other = api.run(
         data,
-        run.run,
+        copied,
         preset="fast",
         until="masks",
         overrides=(*SET, f"refine.kind={kind}"),
@@ -134,9 +140,8 @@ def test_every_refinement_makes_masks_within_the_tags(run, data, kind):
     assert ("relate" in {stage.name for stage in other.stages}) == kind.startswith("irn")
     classes, samples = images_of(run)
     for sample in samples:
-        mask = read_mask(run.run / "masks" / f"{sample['id']}.png")
+        mask = read_mask(copied / "masks" / f"{sample['id']}.png")
         assert set(mask.unique().tolist()) <= {0, *(classes.index(t) + 1 for t in sample["tags"])}
-    api.run(data, run.run, preset="fast", until="evaluate", overrides=SET, force=True)
 
 
 def test_without_prototypes_and_spreading_there_is_no_such_stage(run, data, tmp_path):
@@ -197,10 +202,10 @@ def test_a_plain_network_has_the_spotlight_alone(data, tmp_path):
     assert set(plain["masks"].summary["thresholds"]) == {"spotlight", "spotlight, spread", "walk"}
 
 
-def test_a_fixed_threshold_is_taken_as_it_is(data, run):
+def test_a_fixed_threshold_is_taken_as_it_is(data, copied):
     fixed = api.run(
         data,
-        run.run,
+        copied,
         preset="fast",
         until="evaluate",
         overrides=(*SET, "refine.threshold=0.77"),
@@ -211,25 +216,24 @@ def test_a_fixed_threshold_is_taken_as_it_is(data, run):
 
 
 @pytest.mark.parametrize("maps", ["spotlight", "compensation", "weighted"])
-def test_masks_come_of_the_maps_that_are_asked_for(data, run, maps):
+def test_masks_come_of_the_maps_that_are_asked_for(data, run, copied, maps):
     other = api.run(
         data,
-        run.run,
+        copied,
         preset="fast",
         until="masks",
         overrides=(*SET, f"refine.maps={maps}", "refine.kind=none"),
         force=True,
     )
     assert other["masks"].summary["maps"] == f"{maps}, spread"
-    folder = run.run / ("spread" if maps == "spotlight" else "weigh")
+    folder = copied / ("spread" if maps == "spotlight" else "weigh")
     _, samples = images_of(run)
     for sample in samples:
         with np.load(folder / f"{sample['id']}.npz") as file:
             key = "spotlight" if maps == "spotlight" else f"{maps}_spread"
             seen = bool((file[key] >= 0.5).any())
-        mask = read_mask(run.run / "masks" / f"{sample['id']}.png")
+        mask = read_mask(copied / "masks" / f"{sample['id']}.png")
         assert bool((mask > 0).any()) == seen
-    api.run(data, run.run, preset="fast", until="evaluate", overrides=SET, force=True)
 
 
 def test_the_papers_supervision_moves_both_branches(data, tmp_path):

@@ -1,4 +1,4 @@
-"""A sheet of what a run made of some of its images, stage by stage."""
+"""A grid of pictures of what a run made of some of its images, stage by stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures to look at: maps as heat over photographs, and rows of them on a sheet."""
+"""Pictures to look at: maps as heat over photographs, and rows of them in a grid."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def picture_grid(
     Args:
         titles: Of the columns.
         rows: Pictures uint8 [3,H,W], as many a row as there are titles.
-        height: Of each picture on the sheet, in pixels.
+        height: Of each picture in the grid, in pixels.
 
     Returns:
         The file's bytes.

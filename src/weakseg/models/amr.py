@@ -177,10 +177,10 @@ class AttentionModulation(nn.Module):
     def _gaussian(self, x: Tensor) -> Tensor:
         x = x.float()
         over = tuple(range(x.ndim)) if self.statistics == "per_batch" else tuple(range(1, x.ndim))
-        fixed = x.detach()
-        mean = fixed.mean(dim=over, keepdim=True)
+        detached = x.detach()
+        mean = detached.mean(dim=over, keepdim=True)
         if math.prod(x.shape[axis] for axis in over) > 1:
-            deviation = fixed.std(dim=over, keepdim=True).clamp_min(1e-6)
+            deviation = detached.std(dim=over, keepdim=True).clamp_min(1e-6)
         else:
             deviation = torch.ones_like(mean)
         modulation = torch.exp(-((x - mean) ** 2) / (2 * deviation**2))

@@ -220,33 +220,33 @@ class DenseCRF:
 
         return tuple(labels.shape[:-2]), n_labels, odds_of
 
-    def _odds_of_probabilities(self, given: Tensor) -> tuple[tuple[int, ...], int, _Odds]:
-        self._check_size(given, "probabilities [..., L, H, W]", given.ndim >= 3)
-        n_labels = given.shape[-3]
-        if not (given.is_floating_point() and 1 <= n_labels <= IGNORE):
+    def _odds_of_probabilities(self, probabilities: Tensor) -> tuple[tuple[int, ...], int, _Odds]:
+        self._check_size(probabilities, "probabilities [..., L, H, W]", probabilities.ndim >= 3)
+        n_labels = probabilities.shape[-3]
+        if not (probabilities.is_floating_point() and 1 <= n_labels <= IGNORE):
             raise ValueError(
                 f"expected probabilities [..., L, H, W], float, 1 ≤ L ≤ {IGNORE}, got "
-                f"{tuple(given.shape)} of {given.dtype}"
+                f"{tuple(probabilities.shape)} of {probabilities.dtype}"
             )
-        given = given.detach().to(self._image.device)
-        if not bool((given.isfinite() & (given >= 0)).all()):
+        probabilities = probabilities.detach().to(self._image.device)
+        if not bool((probabilities.isfinite() & (probabilities >= 0)).all()):
             raise ValueError(
                 "expected probabilities, got values that are negative or not finite; "
                 "pass logits through torch.softmax first"
             )
-        flat = given.reshape(-1, n_labels, self._height, self._width).transpose(0, 1)
+        flat = probabilities.reshape(-1, n_labels, self._height, self._width).transpose(0, 1)
 
         def odds_of(rows: slice, columns: slice) -> Tensor:
             piece = flat[:, :, rows, columns].float().clamp(min=_SMALLEST_PROBABILITY).log()
             return piece[1:] - piece[0]
 
-        return tuple(given.shape[:-3]), n_labels, odds_of
+        return tuple(probabilities.shape[:-3]), n_labels, odds_of
 
-    def _check_size(self, given: Tensor, name: str, has_axes: bool) -> None:
-        if not has_axes or given.shape[-2:] != (self._height, self._width):
+    def _check_size(self, values: Tensor, name: str, has_axes: bool) -> None:
+        if not has_axes or values.shape[-2:] != (self._height, self._width):
             raise ValueError(
                 f"expected {name} of the image's size {(self._height, self._width)}, got "
-                f"{tuple(given.shape)}; resize them to the image first"
+                f"{tuple(values.shape)}; resize them to the image first"
             )
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from weakseg.ops.arguments import finite_maps
 
 HALF = 0.5
-"""Background score of stretched maps: what is nearer to the darkest place than to the brightest."""
+"""Background score of maps normalized to 0..1 by minimum and maximum: the middle."""
 
 
 class SpreadSettings(BaseModel):
@@ -20,7 +20,7 @@ class SpreadSettings(BaseModel):
 
     Attributes:
         prototypes: Whether the maps are averaged with those of local prototypes.
-        spreading: Whether they are spread along the likeness of features, and stretched.
+        spreading: Whether they are spread along the likeness of features, then min-max normalized.
         power: Of the likeness.
         scales: Multiples of the maps' long side at which features are taken for spreading.
     """
@@ -100,7 +100,7 @@ def spread(maps: Tensor, features: Tensor, power: float = 2.0) -> Tensor:
 def spread_over_scales(
     maps: Tensor, details: Sequence[Tensor], size: tuple[int, int], power: float = 2.0
 ) -> Tensor:
-    """The mean of maps spread along features of several sizes of the image, stretched to 0..1.
+    """The mean of maps spread along features of several sizes of the image, min-max normalized.
 
     Args:
         maps: Activation maps [n,h',w'], not negative.

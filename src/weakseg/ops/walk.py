@@ -150,8 +150,8 @@ class _Recurrence:
             for plane, shift in zip(stencil.planes, stencil.shifts, strict=True):
                 last = min(stop, n - shift)
                 if last > start:
-                    ahead = x[:, start + shift : last + shift]
-                    terms.append((out[:, start:last], plane[start:last], ahead))
+                    neighbour = x[:, start + shift : last + shift]
+                    terms.append((out[:, start:last], plane[start:last], neighbour))
                 first = max(start, shift)
                 if stop > first:
                     source = slice(first - shift, stop - shift)

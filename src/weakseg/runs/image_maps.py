@@ -148,7 +148,7 @@ def map_title(stage: str, kind: str) -> str:
 def background_scores(context: StageContext, stage: str) -> dict[str, float]:
     """The background threshold of each kind of a stage's maps by title, chosen without truth.
 
-    Maps whose middle means something are parted there: stretched ones, probabilities, and what
+    Maps whose middle means something are parted there: min-max normalized, probabilities, and what
     walks from them. Others are parted by how all their scores are spread (of many images an even
     choice is looked at: a threshold needs no more). A weighted map is parted at the weighted
     threshold of its parts.

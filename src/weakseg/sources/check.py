@@ -195,8 +195,8 @@ def skip_bad(catalog: Catalog, report: CheckReport) -> tuple[Catalog, list[str]]
 
 
 def _names(found: Source) -> tuple[list[Fault], frozenset[str]]:
-    fixed = found.classes if found.names_fixed else None
-    faults, doubtful = name_faults(found.reading.entries, fixed, declarer(found))
+    declared = found.classes if found.names_fixed else None
+    faults, doubtful = name_faults(found.reading.entries, declared, declarer(found))
     return faults, doubtful.intersection(found.classes)
 
 

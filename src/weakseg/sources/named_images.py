@@ -27,7 +27,7 @@ class NamedImage:
     name: str
 
 
-def find_images(given: Sequence[Path | str], *, outside: Path) -> list[NamedImage]:
+def find_images(paths: Sequence[Path | str], *, outside: Path) -> list[NamedImage]:
     """The images that files, folders (with their sub-folders) and patterns stand for.
 
     Folders are searched as those of a source are: hidden files, truth (`masks`) and
@@ -35,7 +35,7 @@ def find_images(given: Sequence[Path | str], *, outside: Path) -> list[NamedImag
     name comes first.
 
     Args:
-        given: What was named.
+        paths: What was named.
         outside: Images below this folder are left out: it is where results go.
 
     Returns:
@@ -47,7 +47,7 @@ def find_images(given: Sequence[Path | str], *, outside: Path) -> list[NamedImag
     found: dict[Path, NamedImage] = {}
     names: dict[str, Path] = {}
     hidden = outside.resolve()
-    for one in given:
+    for one in paths:
         images = [
             image for image in _images(Path(one)) if not image.path.resolve().is_relative_to(hidden)
         ]
@@ -66,19 +66,19 @@ def find_images(given: Sequence[Path | str], *, outside: Path) -> list[NamedImag
     return list(found.values())
 
 
-def _images(given: Path) -> Iterator[NamedImage]:
-    if given.is_dir():
-        yield from _below(given, given)
-    elif given.exists():
-        yield NamedImage(given, _name(given.name))
-    elif glob.has_magic(str(given)):
-        fixed = next(i for i, part in enumerate(given.parts) if glob.has_magic(part))
-        root = Path(*given.parts[:fixed])
-        for match in sorted(root.glob(str(Path(*given.parts[fixed:])))):
+def _images(named: Path) -> Iterator[NamedImage]:
+    if named.is_dir():
+        yield from _below(named, named)
+    elif named.exists():
+        yield NamedImage(named, _name(named.name))
+    elif glob.has_magic(str(named)):
+        constant = next(i for i, part in enumerate(named.parts) if glob.has_magic(part))
+        root = Path(*named.parts[:constant])
+        for match in sorted(root.glob(str(Path(*named.parts[constant:])))):
             if any(part.startswith(".") for part in match.relative_to(root).parts):
                 continue
             if match.is_dir():
-                if given.name != "**":
+                if named.name != "**":
                     yield from _below(match, root)
             elif match.suffix.lower() in SUFFIXES and match.is_file():
                 yield NamedImage(match, _name(match.relative_to(root).as_posix()))
