@@ -93,7 +93,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "recalibrate",
-        version=1,
+        version=2,
         needs=("classify", "cams", "spread"),
         reads=("backbone", "amr", "spread", "augment", "recalibrate"),
         function="weakseg.stages.recalibrate:recalibrate",

@@ -116,6 +116,8 @@ def model(request):
         if isinstance(module, NormedConv2d):
             # timm starts the last norm of a block at 0: nothing would flow through the block.
             torch.nn.init.uniform_(module.norm.weight, 0.5, 1.0)
+        if isinstance(module, AttentionModulation):
+            torch.nn.init.constant_(module.strength, 0.7)  # it starts at 0
     return model
 
 
@@ -174,7 +176,7 @@ def test_batch_mates_never_change_an_output(model):
 def test_statistics_over_the_batch_do_let_batch_mates_in():
     torch.manual_seed(0)
     backbone = BackboneSettings(name="resnet18", weights="none")
-    model = AMR(3, backbone, AMRSettings(statistics="per_batch")).eval()
+    model = AMR(3, backbone, AMRSettings(statistics="per_batch", gated=False)).eval()
     images = torch.rand(2, 3, 64, 64) * torch.tensor([1.0, 0.1]).view(2, 1, 1, 1)
     with torch.no_grad():
         together, alone = model(images), model(images[:1])
@@ -269,3 +271,30 @@ def test_maps_of_refined_supervision_are_probabilities():
             spotlight, compensation = model(x)
         torch.testing.assert_close(compensation.cams, expected(compensation.scores))
         torch.testing.assert_close(spotlight.cams, torch.relu(spotlight.scores))
+
+
+@pytest.mark.parametrize("placement", ["stage", "block"])
+def test_a_gated_branch_begins_as_the_spotlight_and_learns_how_strongly_to_modulate(placement):
+    torch.manual_seed(0)
+    backbone = BackboneSettings(name="resnet18", weights="none")
+    model = AMR(3, backbone, AMRSettings(placement=placement, gated=True)).eval()
+    for module in model.modules():
+        if isinstance(module, NormedConv2d):  # see above
+            torch.nn.init.uniform_(module.norm.weight, 0.5, 1.0)
+    model.start_compensation()
+    images = torch.rand(2, 3, 64, 64)
+    output = model(images)
+    torch.testing.assert_close(output.compensation.scores, output.spotlight.scores)
+    output.compensation.scores.square().sum().backward()
+    modules = [m for m in model.compensation.modules() if isinstance(m, AttentionModulation)]
+    assert modules
+    for module in modules:
+        assert float(module.strength.grad.abs().min()) > 0
+        module.strength.data.fill_(1.0)
+    ungated = AMR(3, backbone, AMRSettings(placement=placement, gated=False)).eval()
+    state = {k: v for k, v in model.state_dict().items() if not k.endswith(".strength")}
+    ungated.load_state_dict(state)
+    with torch.no_grad():  # at strength 1 it is the module as published
+        torch.testing.assert_close(
+            ungated(images).compensation.scores, model(images).compensation.scores
+        )

@@ -277,6 +277,35 @@ def test_the_labels_to_learn_from_are_what_the_spotlights_maps_are_sure_of(run):
         assert torch.equal(labels, expected)
 
 
+def test_agreed_labels_leave_out_what_only_spreading_found(data, copied):
+    again = api.run(
+        data,
+        copied,
+        preset="fast",
+        until="masks",
+        overrides=(*SET, "recalibrate.target=agreed"),
+        force=True,
+    )
+    least = again["masks"].summary["thresholds"]["spotlight"]
+    _, samples = images_of(again)
+    left_out = 0
+    for sample in samples:
+        labels = read_mask(copied / "recalibrate" / "labels" / f"{sample['id']}.png")
+        raw = ImageMaps.load(copied, "cams", sample["id"])
+        wide = ImageMaps.load(copied, "spread", sample["id"])
+        if not len(raw.classes):
+            continue
+        best, place = wide.maps["spotlight"].max(dim=0)
+        expected = (wide.classes[place] + 1).to(torch.uint8)
+        expected[best <= 0.67] = 255
+        expected[best < 0.33] = 0
+        only = (raw.maps["spotlight"].amax(dim=0) < least) & (expected > 0) & (expected < 255)
+        left_out += int(only.sum())
+        expected[only] = 255
+        assert torch.equal(labels, expected)
+    assert left_out
+
+
 SEGMENT = (
     "segment.fit.epochs=1",
     "segment.fit.batch_size=4",

@@ -38,12 +38,14 @@ def test_the_refined_loss_is_the_sum_of_its_parts():
     torch.manual_seed(0)
     model = AMR(2, BACKBONE).eval()
     with torch.no_grad():
-        losses = RecalibrateTask(model, RecalibrateSettings(weight=0.7))(BATCH)
+        alone = RecalibrateTask(model, RecalibrateSettings())(BATCH)
+        losses = RecalibrateTask(model, RecalibrateSettings(tag_weight=0.7))(BATCH)
         found = model(BATCH[0]).compensation
         labels = LABELS[:, 16::32, 16::32]  # the middle of each cell of the network's grid
-        expected = tag_loss(found.logits, TAGS)
-        expected = expected + 0.7 * recalibration_loss(found.scores, labels, TAGS)
+        refined = recalibration_loss(found.scores, labels, TAGS)
+        expected = refined + 0.7 * tag_loss(found.logits, TAGS)
     torch.testing.assert_close(losses["loss"], expected)
+    torch.testing.assert_close(alone["loss"], refined)
 
 
 def test_recalibration_averages_each_kind_of_position_by_itself():

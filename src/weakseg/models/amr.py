@@ -48,7 +48,7 @@ class AMRSettings(BaseModel):
 
     compensation: bool = Field(True, description="whether there is a compensation branch")
     supervision: Supervision = Field("refined", description="refined or maps")
-    shared_stages: int = Field(2, ge=0, le=3, description="stages that both branches share")
+    shared_stages: int = Field(1, ge=0, le=3, description="stages that both branches share")
     placement: Placement = Field("stage", description="stage, block or none")
     amplitude: Amplitude = Field("mean", description="density, unit or mean")
     statistics: Statistics = Field("per_sample", description="per_sample or per_batch")

@@ -13,13 +13,13 @@ from weakseg.data.masks import write_mask
 from weakseg.models.amr import AMR
 from weakseg.ops.losses import refined_labels
 from weakseg.runs.context import StageContext
-from weakseg.runs.image_maps import ImageMaps, spotlight_stage
+from weakseg.runs.image_maps import ImageMaps, background_scores, spotlight_stage
 from weakseg.runs.learning import STATE, finish_learning, learn, with_state
 from weakseg.runs.parallel import parallel_map
 from weakseg.runs.processes import first_process
 from weakseg.training.device import accelerator_for
 from weakseg.training.recalibrate_task import RecalibrateTask
-from weakseg.types import RunError, Sample
+from weakseg.types import IGNORE, RunError, Sample
 
 _LABELS = "labels"
 
@@ -69,12 +69,21 @@ def _start(model: AMR, context: StageContext) -> None:
     model.start_compensation()
 
 
+def _least(context: StageContext) -> float:
+    """The score of raw maps below which no class is learnt."""
+    if context.config.recalibrate.target == "refined":
+        return 0.0
+    return background_scores(context, "cams")["spotlight"]
+
+
 def _write_labels(context: StageContext) -> None:
     catalog = context.catalog
     folder = context.dir.path / _LABELS
     pending = [sample for sample in catalog if not (folder / f"{sample.id}.png").is_file()]
     with context.track("labels", len(catalog), done=len(catalog) - len(pending)) as advance:
-        for _ in parallel_map(_Job(context), pending, workers=context.config.fit.workers):
+        for _ in parallel_map(
+            _Job(context, _least(context)), pending, workers=context.config.fit.workers
+        ):
             advance()
 
 
@@ -83,6 +92,7 @@ class _Job:
     """Writes the labels of an image on the grid of its maps."""
 
     context: StageContext
+    least: float
 
     def __call__(self, sample: Sample) -> None:
         context, settings = self.context, self.context.config.recalibrate
@@ -90,5 +100,8 @@ class _Job:
         labels = refined_labels(
             kept.maps["spotlight"], kept.classes, sure=settings.sure, unsure=settings.unsure
         )
+        if self.least and len(kept.classes):
+            raw = ImageMaps.load(context.run.path, "cams", sample.id).maps["spotlight"]
+            labels[(raw.amax(dim=0) < self.least) & (labels > 0)] = IGNORE
         path = context.dir.path / _LABELS / f"{sample.id}.png"
         write_mask(path, labels, context.catalog.classes)

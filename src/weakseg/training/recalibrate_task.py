@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,7 +24,10 @@ class RecalibrateSettings(BaseModel):
     """How the compensation branch learns; `amr.supervision` says from what.
 
     Attributes:
-        weight: Weight of the loss on refined maps, beside that on tags.
+        tag_weight: Weight of the loss on tags, beside that on refined maps. Where an object covers
+            little of its image, a mean score above 0 contradicts scores below 0 around it.
+        target: `refined`: what refined maps are sure of. `agreed`: of that, a class only where the
+            raw maps are above their threshold, too; what only spreading found is not learnt.
         sure: Refined maps above this are of their class.
         unsure: Where all are below this there is background; between the two nothing is learnt.
         cps_weight: Weight λ of cross pseudo supervision, with `amr.supervision: maps`.
@@ -37,7 +42,8 @@ class RecalibrateSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    weight: float = Field(1.0, gt=0, description="of the loss on refined maps")
+    tag_weight: float = Field(0.0, ge=0, description="of the loss on tags")
+    target: Literal["refined", "agreed"] = Field("refined", description="refined or agreed")
     sure: float = Field(0.67, ge=0, le=1, description="refined maps above this are of their class")
     unsure: float = Field(0.33, ge=0, le=1, description="below this they are background")
     cps_weight: float = Field(0.05, ge=0, description="weight of cross pseudo supervision")
@@ -59,8 +65,8 @@ class RecalibrateSettings(BaseModel):
 class RecalibrateTask(nn.Module):
     """The compensation branch of an AMR, which starts from a trained spotlight.
 
-    With `supervision: refined` the spotlight stays as it is, and L = L_cls(compensation) +
-    w·L_refined, see `recalibration_loss`. With `maps` both branches learn:
+    With `supervision: refined` the spotlight stays as it is, and L = L_refined +
+    w·L_cls(compensation), see `recalibration_loss`. With `maps` both branches learn:
     L = ½·L_cls(spotlight) + ½·L_cls(compensation) + λ·L_cps. Activation Modulation and
     Recalibration (AAAI 2022), equation 9.
 
@@ -93,13 +99,15 @@ class RecalibrateTask(nn.Module):
         if not self.refined:
             return self._crossed(images, tags)
         found = model.compensation(model.encode(images))
-        first = tag_loss(found.logits, tags)
         on_grid = functional.interpolate(
             labels[:, None].float(), size=found.scores.shape[-2:], mode="nearest-exact"
         )[:, 0].to(labels.dtype)
-        second = recalibration_loss(found.scores, on_grid, tags)
-        loss = first + settings.weight * second
-        return {"loss": loss, "tags": first.detach(), "refined": second.detach()}
+        refined = recalibration_loss(found.scores, on_grid, tags)
+        if not settings.tag_weight:
+            return {"loss": refined}
+        of_tags = tag_loss(found.logits, tags)
+        loss = refined + settings.tag_weight * of_tags
+        return {"loss": loss, "tags": of_tags.detach(), "refined": refined.detach()}
 
     def _crossed(self, images: Tensor, tags: Tensor) -> dict[str, Tensor]:
         spotlight, compensation = self.model(images)
