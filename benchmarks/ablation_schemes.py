@@ -303,7 +303,8 @@ class Scale(Scheme):
         features = branch.features(self.model.encode_standardized(images))
         output = branch.classify(features)
         cams = output.scores.relu()
-        cams = cams / cams.detach().amax(dim=(2, 3), keepdim=True).clamp_min(1e-5)
+        # Not by less than 1: what next to no map says would be pushed with a huge gradient.
+        cams = cams / cams.detach().amax(dim=(2, 3), keepdim=True).clamp_min(1)
         keys = functional.normalize(self.project(features.detach()).float().flatten(2), dim=1)
         weights = torch.einsum("bcn,bcm->bnm", keys, keys).relu()
         weights = weights / weights.sum(dim=2, keepdim=True).clamp_min(1e-5)
@@ -344,7 +345,8 @@ class Erasing(Scheme):
         model = self.model
         found = model.compensation(model.encode_standardized(images))
         cams = found.scores.relu()
-        cams = cams / cams.detach().amax(dim=(2, 3), keepdim=True).clamp_min(1e-5)
+        # Not by less than 1: what next to no map says would be pushed with a huge gradient.
+        cams = cams / cams.detach().amax(dim=(2, 3), keepdim=True).clamp_min(1)
         noise = torch.rand_like(tags) * tags
         index = noise.argmax(dim=1)
         rows = torch.arange(len(tags), device=tags.device)

@@ -99,11 +99,14 @@ def main():
             "utf-8",
         )
         ray = str(Path(sys.executable).with_name("cosmic-ray"))
-        there = {"cwd": copy, "env": environment, "check": True}
         if not session.is_file():
-            subprocess.run([ray, "init", str(config), str(session)], **there)
+            subprocess.run(
+                [ray, "init", str(config), str(session)], cwd=copy, env=environment, check=True
+            )
             thinned(session, options.each)
-        subprocess.run([ray, "exec", str(config), str(session)], **there)
+        subprocess.run(
+            [ray, "exec", str(config), str(session)], cwd=copy, env=environment, check=True
+        )
         found = outcomes(session)
         alive = [row for row in found if "SURVIVED" in str(row[0]).upper()]
         rows.append(f"| `{name}` | {len(found)} | {len(found) - len(alive)} |")

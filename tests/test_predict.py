@@ -22,6 +22,7 @@ class Colours(nn.Module):
     """Label of a pixel: background where it is dark, else red, green or blue; looks nowhere else."""
 
     class_names, long_side, cell, ignore_alpha = CLASSES, 64, 16, False
+    channels, multiple = 3, 32
 
     def __init__(self):
         super().__init__()

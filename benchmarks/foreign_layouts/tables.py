@@ -159,7 +159,7 @@ PERMUTED, FROM_0, OFF_BY_1 = {"cat": 2, "dog": 1}, {"cat": 0, "dog": 1}, {"cat":
 SHOT = {"shot": ("dog",), "shot.2020": ("cat",), "x": ("cat", "dog"), "y": ()}
 
 LAYOUTS = (
-    Layout("CSV, tags by blanks", PLAIN),
+    Layout("CSV, tags by spaces", PLAIN),
     Layout('CSV, "dog, person"', cell(lambda t: f'"{", ".join(t)}"')),
     Layout('CSV, "dog,person"', cell(lambda t: f'"{",".join(t)}"')),
     Layout("CSV, Python's list", cell(lambda t: f'"{list(t)}"')),
@@ -168,8 +168,8 @@ LAYOUTS = (
     Layout("CSV, bare brackets", cell(lambda t: f'"[{", ".join(t)}]"')),
     Layout("CSV, ;", cell("; ".join)),
     Layout("CSV, |", cell("|".join)),
-    Layout("CSV, trailing blank", edited("a.jpg,cat", "a.jpg,cat "), notes=("stray blanks",)),
-    Layout("CSV, double blank", edited("cat dog", "cat  dog"), notes=()),
+    Layout("CSV, trailing space", edited("a.jpg,cat", "a.jpg,cat "), notes=("stray spaces",)),
+    Layout("CSV, double space", edited("cat dog", "cat  dog"), notes=()),
     Layout("CSV, slash with --separator", cell("/".join), options={"separator": "/"}),
     Layout("CSV, tag [cat", edited("c.jpg,dog", "c.jpg,[dog"), None, refused="--separator"),
     Layout("CSV, two words", two_words, {"a": ("light", "traffic"), "b": ("dog", "light", "traffic"),

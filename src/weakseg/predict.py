@@ -300,7 +300,7 @@ class Labeler:
         """The size in which the network sees an image of this one."""
         if self.long_side is None:
             return max(LEAST_SIDE, full[0]), max(LEAST_SIDE, full[1])
-        return network_size(*full, self.long_side, self.segmenter.backbone.cell)
+        return network_size(*full, self.long_side, self.segmenter.multiple)
 
     def _most(self, seen: Size) -> int:
         """How many images of a size make a batch."""

@@ -144,12 +144,13 @@ def test_nothing_else_is_left(exported):
 
 
 def test_real_images_in_two_sizes_are_compared(run):
-    one, two = module._batches(RunDir(run), 64)
+    network = Segmenter.from_pretrained(run / "segment" / "model")
+    one, two = module._batches(RunDir(run), network)
     assert one.shape == (1, 3, 32, 64)
     assert two.shape == (2, 3, 32, 47)
     expected = np.asarray(Image.open(run.parent / "b.png").resize((64, 32))) / 255
     assert abs(one[0].mean() - expected.mean()) < 0.02
-    drawn, _ = module._batches(RunDir(run / "segment" / "model"), 64)  # a model without a run
+    drawn, _ = module._batches(RunDir(run / "segment" / "model"), network)  # a model without a run
     assert max(drawn.shape) == 64
 
 

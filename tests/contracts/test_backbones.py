@@ -354,7 +354,7 @@ def test_unknown_model_names_its_neighbours():
 
 def test_a_network_without_stages_is_refused_with_a_remedy():
     with pytest.raises(ConfigError, match="cannot be cut into four stages; choose"):
-        Backbone(BackboneSettings(name="vit_tiny_patch16_224", weights="none"))
+        Backbone(BackboneSettings(name="mixer_s32_224", weights="none"))
 
 
 def test_unreachable_hub_gives_a_remedy(monkeypatch):

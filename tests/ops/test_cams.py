@@ -84,7 +84,7 @@ def test_no_view_is_smaller_than_a_cell_of_the_coarsest_grid():
 
 
 def test_a_batch_without_its_dimension_is_refused():
-    with pytest.raises(ValueError, match=r"expected images \[B,3,H,W\]"):
+    with pytest.raises(ValueError, match=r"expected images \[B,C,H,W\]"):
         multi_scale_cams(network, torch.rand(3, 8, 8), CamSettings())
 
 

@@ -61,7 +61,7 @@ def test_large_images_go_alone(monkeypatch):
 
 
 def test_what_cannot_be_looked_at_is_refused():
-    with pytest.raises(ValueError, match=r"expected images \[B,3,H,W\] and some scales"):
+    with pytest.raises(ValueError, match=r"expected images \[B,C,H,W\] and some scales"):
         multi_scale_probabilities(network, torch.rand(3, 8, 8), (1.0,), False)
     with pytest.raises(ValueError, match="some scales"):
         multi_scale_probabilities(network, torch.rand(1, 3, 8, 8), (), False)

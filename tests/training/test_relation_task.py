@@ -28,15 +28,15 @@ def test_heads_learn_and_features_stay(task):
     task.train()
     before = copy.deepcopy(task.features.state_dict())
     parameters = [p for group in task.parameter_groups() for p in group["params"]]
-    optimizer = torch.optim.SGD(parameters, lr=0.1)
-    losses = []
+    optimizer = torch.optim.SGD(parameters, lr=0.03)
+    losses, images = [], batch()
     for _ in range(12):
-        found = task(batch())
+        found = task(images)
         optimizer.zero_grad()
         found["loss"].backward()
         optimizer.step()
         losses.append(float(found["loss"].detach()))
-    assert losses[-1] < losses[0]
+    assert sum(losses[-3:]) < sum(losses[:3])
     after = task.features.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(p.grad is not None for p in parameters)

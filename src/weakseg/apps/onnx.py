@@ -92,17 +92,12 @@ class _Outputs(nn.Module):
     def __init__(self, network: Segmenter) -> None:
         super().__init__()
         self.network = network
-        self.fits = _multiple(network) % network.cell == 0
+        self.fits = network.multiple % network.cell == 0
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits, coarse = self.network.both(images)
         # As `Labeler` does: where inputs are padded, only what was not is enlarged.
         return logits, coarse if self.fits else logits.clone()
-
-
-def _multiple(network: Segmenter) -> int:
-    """Of how many pixels the sides of this network's inputs are multiples."""
-    return network.backbone.cell
 
 
 def _save(network: Segmenter, path: Path) -> None:
@@ -123,7 +118,7 @@ def _save(network: Segmenter, path: Path) -> None:
         {
             "classes": json.dumps(network.class_names, ensure_ascii=False),
             "long_side": str(network.long_side),
-            "multiple": str(_multiple(network)),
+            "multiple": str(network.multiple),
             "size": _SIZE_RULE,
             "input": f"images: float32 [batch,{network.channels},height,width], "
             f"{'RGB in' if network.channels == 3 else 'in'} 0..1",
@@ -150,7 +145,7 @@ def _batches(run: RunDir, network: Segmenter) -> list[Tensor]:
     drawn = (_banded(draw_demo(index, seed=0).image, channels) for index in range(3))
     images += islice(drawn, 3 - len(images))
     height, width = network_size(
-        *given_size(images[0], channels), network.long_side, network.backbone.cell
+        *given_size(images[0], channels), network.long_side, network.multiple
     )
     other = (max(LEAST_SIDE, 3 * height // 4 + 1), max(LEAST_SIDE, 3 * width // 4 - 1))
     return [

@@ -68,6 +68,7 @@ class Segmenter(nn.Module):
         backbone_settings: The backbone as it is run.
         settings: The decoder's.
         channels: Of its images: 3 is RGB, 1 gray, others the files' own.
+        multiple: Sides of images are best multiples of this, in pixels.
         cell: Inside, images are padded to multiples of this many pixels.
 
     Raises:
@@ -120,6 +121,7 @@ class Segmenter(nn.Module):
                 part.__class__ = EvenConv2d
         self.classes, self.class_names, self.long_side = classes, tuple(names), long_side
         self.ignore_alpha, self.channels = ignore_alpha, backbone.in_chans
+        self.multiple = self.backbone.cell
         self.backbone_settings, self.settings, self.cell = backbone, settings, row.cell
         self.decoder, self.segmentation_head = build_decoder(
             settings.decoder,
