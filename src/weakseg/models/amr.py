@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from weakseg.models.backbones import Backbone, BackboneSettings, keep_frozen
 from weakseg.models.state_names import NamedState, StateNames, moved_paths
-from weakseg.models.transformers import Features, feature_map, on_feature_map
+from weakseg.models.transformers import Features, TokenNorm, feature_map, on_feature_map
 from weakseg.types import ConfigError
 
 Amplitude = Literal["density", "unit", "mean"]
@@ -236,9 +237,12 @@ class Branch(nn.Module):
 
     def classify(self, features: Tensor) -> BranchOutput:
         """Class scores and class activation maps from the last features [B,C,h,w]."""
-        scores = self.head(features).float()
+        scores = functional.conv2d(features, self.head.weight).float()
+        logits = scores.mean(dim=(2, 3))
+        if self.head.bias is not None:  # no part of a map: it is the same everywhere
+            logits = logits + self.head.bias
         cams = scores.sigmoid() if self.probabilities else torch.relu(scores)
-        return BranchOutput(scores.mean(dim=(2, 3)), cams, scores)
+        return BranchOutput(logits, cams, scores)
 
 
 class AMR(NamedState):
@@ -253,7 +257,8 @@ class AMR(NamedState):
 
     Args:
         classes: K, number of classes.
-        backbone: Which network.
+        backbone: Which network: its settings, timm's name of it, or a classifier of timm or
+            torchvision itself, whose stages are copied with their weights.
         settings: Which branches, and how the second is modulated.
         load: False leaves the weights random: a state is loaded right after.
 
@@ -272,7 +277,7 @@ class AMR(NamedState):
     def __init__(
         self,
         classes: int,
-        backbone: BackboneSettings | None = None,
+        backbone: BackboneSettings | str | nn.Module | None = None,
         settings: AMRSettings | None = None,
         *,
         load: bool = True,
@@ -280,9 +285,11 @@ class AMR(NamedState):
         super().__init__()
         if not isinstance(classes, int) or classes < 1:
             raise ValueError(f"expected classes ≥ 1, how many there are, got {classes!r}")
-        backbone = backbone or BackboneSettings()
-        settings = settings or AMRSettings()
-        network = Backbone(backbone, load=load)
+        network = _backbone(backbone, load=load)
+        self._assemble(network, classes, settings or AMRSettings())
+
+    def _assemble(self, network: Backbone, classes: int, settings: AMRSettings) -> None:
+        backbone = network.settings
         frozen = backbone.freeze_stages
         split = max(frozen, settings.shared_stages)
         self.settings, self.backbone_settings, self.classes = settings, backbone, classes
@@ -380,6 +387,71 @@ class AMR(NamedState):
             x = part(x)
         return feature_map(x)
 
+    @classmethod
+    @torch.no_grad()
+    def from_classifier(
+        cls,
+        classifier: nn.Module,
+        *,
+        classes: Sequence[int] | None = None,
+        backbone: BackboneSettings | None = None,
+        settings: AMRSettings | None = None,
+    ) -> AMR:
+        """A trained classifier, with its own head and weights, as the spotlight branch.
+
+        The compensation branch is made beside it and begins as its copy. At output stride 32 the
+        spotlight's logits are the classifier's own; a ViT's head is applied to each patch token,
+        whatever token it reads otherwise.
+
+        Args:
+            classifier: A network of timm or torchvision whose linear classifier stands behind the
+                mean over all positions; it is copied, and stays as it is.
+            classes: Which of its outputs are the classes, in this order; None: all.
+            backbone: How it is run: output stride, what is frozen; `name` and `weights` are not
+                read. By default as it is, at output stride 32.
+            settings: Which branches, and how the second is modulated.
+
+        Raises:
+            ConfigError: It cannot be cut into stages, or its classifier is not as said.
+            ValueError: A class is none of its outputs.
+
+        Example:
+            >>> import timm
+            >>> resnet = timm.create_model("resnet18", num_classes=5)
+            >>> model = AMR.from_classifier(resnet, classes=[3, 1])
+            >>> model(torch.rand(1, 3, 64, 64)).spotlight.logits.shape
+            torch.Size([1, 2])
+        """
+        linear = _linear_head(classifier)
+        chosen = list(range(linear.out_features)) if classes is None else list(classes)
+        if not chosen or not all(0 <= index < linear.out_features for index in chosen):
+            raise ValueError(
+                f"expected classes in 0..{linear.out_features - 1}, outputs of the classifier, got "
+                f"{chosen}"
+            )
+        how = backbone or BackboneSettings(output_stride=32)
+        network = _backbone(classifier, how=how)
+        if network.widths[-1] != linear.in_features:
+            raise _no_linear_head(classifier)
+        model = cls.__new__(cls)
+        nn.Module.__init__(model)
+        model._assemble(network, len(chosen), settings or AMRSettings())
+        norm = getattr(classifier, "fc_norm", None)
+        for branch in (model.spotlight, model.compensation):
+            if branch is None:
+                continue
+            if isinstance(norm, nn.LayerNorm):
+                cast("nn.Sequential", branch.stages[-1]).append(TokenNorm(copy.deepcopy(norm)))
+            branch.head.weight.copy_(linear.weight[chosen][:, :, None, None])
+            if linear.bias is not None:
+                branch.head.bias = nn.Parameter(linear.bias[chosen].clone())
+        model.state_names = StateNames(model, model.state_names.paths)
+        if network.dilates:
+            whole = _backbone(classifier, how=BackboneSettings(output_stride=32))
+            if not _same_logits(classifier, linear, whole):
+                raise _no_linear_head(classifier)
+        return model
+
     @torch.no_grad()
     def start_compensation(self) -> None:
         """Give the compensation branch the spotlight's weights; its modulation stays as it is.
@@ -426,6 +498,49 @@ class AMR(NamedState):
                 if isinstance(part, AttentionModulation):
                     part.train(mode)
         return self
+
+
+def _backbone(
+    network: BackboneSettings | str | nn.Module | None,
+    *,
+    load: bool = True,
+    how: BackboneSettings | None = None,
+) -> Backbone:
+    """The backbone of settings, of a name, or of a network that is there and is copied."""
+    if isinstance(network, str):
+        network = BackboneSettings(name=network)
+    if network is None or isinstance(network, BackboneSettings):
+        return Backbone(network or BackboneSettings(), load=load)
+    trained = getattr(network, "pretrained_cfg", None) or {}
+    name = trained.get("architecture") or type(network).__name__
+    settings = (how or BackboneSettings()).model_copy(update={"name": name, "weights": "none"})
+    return Backbone(settings, network=copy.deepcopy(network))
+
+
+def _linear_head(classifier: nn.Module) -> nn.Linear:
+    """The linear layer of a classifier."""
+    linear = [part for part in classifier.modules() if isinstance(part, nn.Linear)]
+    own = getattr(classifier, "get_classifier", None)
+    last = own() if callable(own) else (linear[-1] if linear else None)
+    if not isinstance(last, nn.Linear):
+        raise _no_linear_head(classifier)
+    return last
+
+
+def _same_logits(classifier: nn.Module, linear: nn.Linear, backbone: Backbone) -> bool:
+    """Whether a classifier's logits are those of its linear layer on the mean of the features."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(1, backbone.settings.in_chans, 64, 96, generator=generator)
+    expected = copy.deepcopy(classifier).eval()(images)
+    found = linear(backbone.eval()(images)[-1].mean(dim=(2, 3)))
+    return torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
+
+
+def _no_linear_head(classifier: nn.Module) -> ConfigError:
+    return ConfigError(
+        f"{type(classifier).__name__} does not classify by a linear layer behind the mean of its "
+        "last features, as class activation maps need it; train a head on it: AMR(classes, network)"
+    )
 
 
 def _modulation(channels: int, settings: AMRSettings) -> AttentionModulation:

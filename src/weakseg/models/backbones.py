@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from weakseg.models.chains import cut_chain, dilate, example_images
+from weakseg.models.chains import cut_by_strides, cut_chain, dilate, example_images
 from weakseg.models.cpu.batch_norm import fold_batch_norms
 from weakseg.models.state_names import NamedState, StateNames, module_paths
 from weakseg.models.transformers import Features, cut_swin, cut_vit, feature_map
@@ -49,7 +49,12 @@ BACKBONE_KINDS: Mapping[str, BackboneKind] = {
     "swin": BackboneKind(("swin_transformer",), cut_swin, {"dynamic_img_size": True}),
     "chain": BackboneKind((), cut_chain, dilates=True),
 }
-"""How networks are cut, the first that fits; a new kind is a new row."""
+"""How networks of timm are cut, the first that fits; a new kind is a new row."""
+
+_BY_STRIDES = BackboneKind((), cut_by_strides, dilates=True)
+"""Of other libraries."""
+
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 _CHAIN_CELL = 32
 """Sides of images for networks of convolutions are multiples of this, in pixels."""
@@ -106,22 +111,29 @@ class Backbone(NamedState):
         (64, 64, 128, 256, 512)
     """
 
-    def __init__(self, settings: BackboneSettings, *, load: bool = True) -> None:
-        """Build the network and load its weights.
+    def __init__(
+        self, settings: BackboneSettings, *, load: bool = True, network: Any = None
+    ) -> None:
+        """Build the network and load its weights, or take one that is there.
 
         Args:
             settings: Which network.
             load: False leaves the weights random: a state is loaded right after.
+            network: A classifier of timm or torchvision, taken apart, with its weights; None: one
+                of this name is made.
 
         Raises:
             ConfigError: timm has no such model, or it cannot be cut into stages or dilated.
             WeightsError: The weights cannot be had or do not fit.
         """
         super().__init__()
-        kind = _kind(settings.name)
-        model = _create(settings.name, kind, settings.in_chans)
-        if load:
-            load_weights(model, settings.name, settings.weights)
+        if network is None:
+            kind = _kind(settings.name)
+            model = _create(settings.name, kind, settings.in_chans)
+            if load:
+                load_weights(model, settings.name, settings.weights)
+        else:
+            kind, model = _kind_of(network), network
         names = {id(part): name for name, part in model.named_modules()}
         stem, stages = kind.cut(model, settings.name, settings.in_chans)
         self.stem, self.stages = stem, nn.ModuleList(stages)
@@ -130,9 +142,10 @@ class Backbone(NamedState):
                 if reduction > settings.output_stride:
                     factor = reduction // settings.output_stride
                     dilate(self.stages[stage_index], factor // 2, factor)
-        self.settings, self.cell, self.dilates = settings, cell_of(settings.name), kind.dilates
+        self.settings, self.cell, self.dilates = settings, _cell(model, kind), kind.dilates
+        trained = getattr(model, "pretrained_cfg", _IMAGENET)
         self.mean, self.std = (
-            _per_channel(model.pretrained_cfg[key], settings.in_chans) for key in ("mean", "std")
+            _per_channel(trained[key], settings.in_chans) for key in ("mean", "std")
         )
         try:
             self.widths, self.strides = self._probe()
@@ -220,7 +233,12 @@ def cell_of(name: str) -> int:
     if kind.dilates:
         return _CHAIN_CELL
     with torch.device("meta"):
-        model = _create(name, kind, 3)
+        return _cell(_create(name, kind, 3), kind)
+
+
+def _cell(model: Any, kind: BackboneKind) -> int:
+    if kind.dilates:
+        return _CHAIN_CELL
     if hasattr(model, "layers"):  # each halves the grid of the patches but for the first
         return int(model.patch_embed.patch_size[0] * 2 ** (len(model.layers) - 1))
     return int(kind.cells * max(model.patch_embed.patch_size))
@@ -239,6 +257,17 @@ def _kind(name: str) -> BackboneKind:
         module = timm.models.model_entrypoint(name.split(".", maxsplit=1)[0]).__module__
     except (KeyError, RuntimeError):
         module = ""
+    last = module.rpartition(".")[2]
+    return next(
+        kind for kind in BACKBONE_KINDS.values() if not kind.modules or last in kind.modules
+    )
+
+
+def _kind_of(network: nn.Module) -> BackboneKind:
+    """The kind of a network that is there."""
+    module = type(network).__module__
+    if not module.startswith("timm."):
+        return _BY_STRIDES
     last = module.rpartition(".")[2]
     return next(
         kind for kind in BACKBONE_KINDS.values() if not kind.modules or last in kind.modules

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from weakseg.types import ConfigError
 
 _CHAINS = ("blocks", "stages", "features")
+_BEHIND = ("global_pool", "head", "head_drop", "pre_logits", "avgpool", "classifier", "fc")
+"""What stands behind the last features, by the names of timm and torchvision."""
 
 
 def _atoms(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The parts of `forward_features` in their order, chains such as `blocks` opened."""
     for name, child in model.named_children():
-        if name in ("global_pool", "head", "head_drop", "pre_logits"):
+        if name in _BEHIND:
             return
         if name in _CHAINS and isinstance(child, nn.Sequential | nn.ModuleList):
             for inner, part in child.named_children():
@@ -72,6 +74,39 @@ def cut_chain(model: Any, name: str, channels: int = 3) -> tuple[nn.Module, list
         raise cannot
     model.train(training)
     return stem, stages
+
+
+@torch.no_grad()
+def cut_by_strides(model: Any, name: str, channels: int = 3) -> tuple[nn.Module, list[nn.Module]]:
+    """The stem and the four stages of a network of another library, cut where its grid coarsens.
+
+    Args:
+        model: A network that is a chain of its parts, as torchvision's ResNet or MobileNet.
+        name: Its name, for the error.
+        channels: Of its images.
+
+    Raises:
+        ConfigError: It is no such chain, or its grid is not halved five times.
+    """
+    groups: dict[int, list[nn.Module]] = {}
+    training = model.training
+    model.eval()
+    x = example_images(channels, 64)
+    try:
+        for _, part in _atoms(model):
+            x = part(x)
+            groups.setdefault(64 // x.shape[-1], []).append(part)
+    except (TypeError, RuntimeError, AttributeError, IndexError, NotImplementedError):
+        groups = {}
+    model.train(training)
+    if not {4, 8, 16, 32} <= groups.keys() or list(groups) != sorted(groups):
+        raise ConfigError(
+            f"backbone: {name} is no chain of parts that halve the image five times; give a "
+            "network such as torchvision's resnet50, or one of timm"
+        )
+    before = [part for stride, parts in groups.items() if stride < 4 for part in parts]
+    stages: list[nn.Module] = [nn.Sequential(*groups[stride]) for stride in (4, 8, 16, 32)]
+    return nn.Sequential(*before), stages
 
 
 def dilate(stage: nn.Module, entry: int, after: int) -> None:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
+from timm.layers import Format
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -170,6 +171,10 @@ def cut_vit(model: Any, name: str, channels: int = 3) -> tuple[nn.Module, list[n
     Raises:
         ConfigError: It has fewer than four blocks.
     """
+    # As timm does where it is asked for images of any size.
+    model.dynamic_img_size, embedding = True, model.patch_embed
+    embedding.strict_img_size, embedding.flatten = False, False
+    embedding.output_fmt = Format.NHWC
     blocks = list(model.blocks)
     if len(blocks) < 4:
         raise ConfigError(
