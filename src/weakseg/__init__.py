@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from weakseg import metrics
     from weakseg.activation_maps import class_activation_maps
-    from weakseg.api import check, evaluate, export, label, report, run
+    from weakseg.api import check, evaluate, export, label, refine, report, run
     from weakseg.config import RunConfig, load_config
     from weakseg.models.amr import AMR, AMRSettings, AttentionModulation
     from weakseg.models.backbones import BackboneSettings
@@ -63,6 +63,7 @@ __all__ = [
     "pamr",
     "prototypes",
     "random_walk",
+    "refine",
     "report",
     "run",
     "spread",
@@ -99,6 +100,7 @@ _HOMES = {
     "pamr": "weakseg.ops.pamr",
     "prototypes": "weakseg.ops",
     "random_walk": "weakseg.ops.walk",
+    "refine": "weakseg.api",
     "report": "weakseg.api",
     "run": "weakseg.api",
     "spread": "weakseg.ops.propagation",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from weakseg.types import Catalog, DataError, RunError
 
@@ -30,6 +30,26 @@ if TYPE_CHECKING:
     from weakseg.sources.check import CheckReport
     from weakseg.sources.reading import ReadingOptions
     from weakseg.sources.source import Source
+
+
+class RunOptions(TypedDict, total=False):
+    """What `refine` takes besides, see `run`."""
+
+    preset: str
+    config: RunConfig | Path | str | None
+    overrides: Sequence[str]
+    split: str | None
+    val: str | None
+    kind: str | None
+    until: str | None
+    skip_bad: bool
+    force: bool
+    log: str | None
+    console: Console | None
+    image_column: str | None
+    tags_column: str | None
+    separator: str | None
+    ignore_alpha: bool
 
 
 class FaultsFoundError(DataError):
@@ -96,6 +116,7 @@ def run(
     skip_bad: bool = False,
     force: bool = False,
     log: str | None = None,
+    maps: Path | str | None = None,
     console: Console | None = None,
     **reading: Unpack[ReadingOptions],
 ) -> PipelineSummary:
@@ -116,6 +137,7 @@ def run(
         skip_bad: Whether to go on without the images that are bad.
         force: Whether results made with other settings are removed and made anew.
         log: `tensorboard` or `wandb`: shows the training curves there, too.
+        maps: A folder of maps that another program made, see `refine`; None: they are made here.
         console: Where to print; standard output if None.
         reading: As for `check`.
 
@@ -136,17 +158,27 @@ def run(
 
     from weakseg.apps.trackers import check_tracker, followed
     from weakseg.config.run_config import RunConfig, load_config
-    from weakseg.pipeline import Validation, run_pipeline, stages_until
+    from weakseg.data.map_files import maps_digest
+    from weakseg.pipeline import (
+        OF_MAPS,
+        STAGES,
+        Validation,
+        refinement_stages,
+        run_pipeline,
+        stages_until,
+    )
     from weakseg.runs.processes import first_process
     from weakseg.runs.run_dir import VALIDATION, RunDir
     from weakseg.runs.true_masks import TRUTH, with_mask_files
 
     if isinstance(config, RunConfig):
-        if overrides:
-            raise ValueError("expected overrides or a RunConfig, got both")
+        if overrides or maps is not None:
+            other = "overrides" if overrides else "maps"
+            raise ValueError(f"expected {other} or a RunConfig, got both")
         settings = config
     else:
-        settings = load_config(preset, config, overrides)
+        of_maps = OF_MAPS if maps is not None else ()
+        settings = load_config(preset, config, (*overrides, *of_maps))
     stages_until(until, validation=val is not None)
     if log:
         check_tracker(log)
@@ -180,6 +212,9 @@ def run(
     if validation is not None:
         drawn = with_mask_files(validation.catalog, folder.path / TRUTH)
         validation = replace(validation, catalog=drawn)
+    stages = STAGES
+    if maps is not None:
+        stages = refinement_stages(Path(maps), maps_digest(Path(maps), catalog.samples))
     with followed(folder.path, log) if log else nullcontext():
         summary = run_pipeline(
             settings,
@@ -193,12 +228,46 @@ def run(
             skipped=skipped,
             checked=checked,
             validation=validation,
+            stages=stages,
         )
     if not first_process():
         return summary
     if any(not stage.skipped for stage in summary.stages) or not _report_of(summary.run).exists():
         _try_report(summary, console)
     return summary
+
+
+def refine(
+    source: Path | str, maps: Path | str, out: Path | str, **options: Unpack[RunOptions]
+) -> PipelineSummary:
+    """Makes masks and a segmentation network of maps that another program made.
+
+    As `run`, but no classifier is trained: the maps are read from a folder, each divided by its
+    maximum, and go through seeds, boundaries (learnt on the pretrained backbone's features), walk,
+    masks and scores.
+
+    Args:
+        source: Images and their tags, as for `run`.
+        maps: A folder with, for each image, `<image>.npz` (an array [h,w] per class name, or `maps`
+            [n,h,w] and `classes` [n], names or numbers from 0), `<image>.npy` [K,h,w], or a folder
+            `<image>/` with a gray `<class>.png` per class; not negative, of any size.
+        out: The run's folder; an unfinished run there goes on.
+        options: As for `run`.
+
+    Returns:
+        What became of each stage, scores, time and memory.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+        DataError: The source or the maps cannot be used.
+        FaultsFoundError: The source has faults.
+        RunError: The folder holds other results, or is in use.
+
+    Example:
+        >>> import weakseg
+        >>> weakseg.refine("photos", "their-cams", "runs/refined")  # doctest: +SKIP
+    """
+    return run(source, out, maps=maps, **options)
 
 
 def report(run: Path | str, *, console: Console | None = None) -> Path:

@@ -38,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(USER_ERROR)
 
 
-def parser() -> argparse.ArgumentParser:  # noqa: PLR0915  a table of commands
+def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = _Parser(
         "weakseg",
@@ -73,37 +73,21 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915  a table of commands
         "run", _run, "From images and tags to masks and a network; it goes on if stopped."
     )
     _add_source(run, required=False)
-    run.add_argument("--out", type=Path, metavar="RUN", help="the run's folder")
-    run.add_argument(
-        "--preset", default="standard", help="fast, standard or paper; default: %(default)s"
+    _add_run_options(run)
+
+    refine = command(
+        "refine", _run, "From tags and maps that another program made to masks and a network."
     )
-    run.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one setting, as fit.epochs=5; may be given many times",
+    _add_source(refine, required=False)
+    refine.add_argument(
+        "maps",
+        nargs="?",
+        type=Path,
+        metavar="MAPS",
+        help="a folder with <image>.npz (an array per class name), <image>.npy [K,h,w], or "
+        "<image>/<class>.png",
     )
-    run.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps; as --set device=…")
-    run.add_argument(
-        "--val", metavar="NAME", help="another split, to try the segmentation network on"
-    )
-    run.add_argument(
-        "--truth-masks",
-        action="store_true",
-        help="train the segmentation network on true masks: the bound",
-    )
-    run.add_argument("--until", metavar="STAGE", help="the last stage to run")
-    run.add_argument(
-        "--force", action="store_true", help="make anew what was made with other settings"
-    )
-    run.add_argument("--skip-bad", action="store_true", help="go on without the bad images")
-    run.add_argument(
-        "--log", metavar="NAME", help="show the training in tensorboard or wandb, if installed"
-    )
-    run.add_argument("--print-config", action="store_true", help="print all settings and stop")
-    run.set_defaults(parser=run)
+    _add_run_options(refine)
 
     evaluate = command("evaluate", _evaluate, "Score a folder of masks against the true ones.")
     evaluate.add_argument("predicted", type=Path, metavar="PREDICTED_DIR")
@@ -181,6 +165,40 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915  a table of commands
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
     )
     return top
+
+
+def _add_run_options(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--out", type=Path, metavar="RUN", help="the run's folder")
+    run.add_argument(
+        "--preset", default="standard", help="fast, standard or paper; default: %(default)s"
+    )
+    run.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting, as fit.epochs=5; may be given many times",
+    )
+    run.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps; as --set device=…")
+    run.add_argument(
+        "--val", metavar="NAME", help="another split, to try the segmentation network on"
+    )
+    run.add_argument(
+        "--truth-masks",
+        action="store_true",
+        help="train the segmentation network on true masks: the bound",
+    )
+    run.add_argument("--until", metavar="STAGE", help="the last stage to run")
+    run.add_argument(
+        "--force", action="store_true", help="make anew what was made with other settings"
+    )
+    run.add_argument("--skip-bad", action="store_true", help="go on without the bad images")
+    run.add_argument(
+        "--log", metavar="NAME", help="show the training in tensorboard or wandb, if installed"
+    )
+    run.add_argument("--print-config", action="store_true", help="print all settings and stop")
+    run.set_defaults(parser=run)
 
 
 def _add_source(sub: _Parser, *, required: bool = True) -> None:
@@ -344,14 +362,16 @@ def _check(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     overrides = [*options.set, *([f"device={options.device}"] if options.device else [])]
     overrides += ["segment.truth_masks=true"] if options.truth_masks else []
+    refines = options.command == "refine"
     if options.print_config:
         from weakseg.config.run_config import load_config  # noqa: PLC0415
 
         sys.stdout.write(load_config(options.preset, options.config, overrides).to_yaml())
         return 0
-    missing = [
-        name for name, given in (("SOURCE", options.source), ("--out", options.out)) if not given
-    ]
+    wanted = {"SOURCE": options.source, "--out": options.out}
+    if refines:
+        wanted = {"SOURCE": options.source, "MAPS": options.maps, "--out": options.out}
+    missing = [name for name, value in wanted.items() if not value]
     if missing:
         options.parser.error(f"the following arguments are required: {', '.join(missing)}")
 
@@ -373,6 +393,7 @@ def _run(options: argparse.Namespace) -> int:
             skip_bad=options.skip_bad,
             force=options.force,
             log=options.log,
+            maps=options.maps if refines else None,
             console=console,
             **_reading(options),
         )

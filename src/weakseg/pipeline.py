@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ class Stage:
         when: Whether the settings ask for it at all.
         distributed: Whether all processes of a launcher (`accelerate launch`) work on it together;
             the other stages are the first process's alone.
+        inputs: Hash of what it reads beside settings, samples and other stages' results.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Stage:
     validation: bool = False
     distributed: bool = False
     when: Callable[[RunConfig], bool] = lambda _: True
+    inputs: str = ""
 
     def load(self) -> StageFunction:
         """The stage's function."""
@@ -167,6 +170,41 @@ STAGES: tuple[Stage, ...] = (
     ),
 )
 """All stages in the order they run; a new stage is a new row."""
+
+
+def refinement_stages(maps: Path, digest: str) -> tuple[Stage, ...]:
+    """The table of a run that begins with maps which another program made.
+
+    Args:
+        maps: Where they are, see `weakseg.data.map_files`.
+        digest: Hash of their content.
+    """
+    from weakseg.stages.import_maps import import_maps  # noqa: PLC0415
+
+    first = (
+        Stage(
+            "classify",
+            version=1,
+            needs=(),
+            reads=("backbone",),
+            function="weakseg.stages.import_maps:pretrained",
+            inputs="pretrained",
+        ),
+        Stage(
+            "cams",
+            version=1,
+            needs=(),
+            reads=(),
+            function=partial(import_maps, folder=maps),
+            inputs=digest,
+        ),
+    )
+    left_out = ("classify", "cams", "spread", "recalibrate", "weigh")
+    return (*first, *(stage for stage in STAGES if stage.name not in left_out))
+
+
+OF_MAPS = ("amr.compensation=false", "spread.prototypes=false", "spread.spreading=false")
+"""Settings of such a run: there is no branch of our own, and nothing that reads its classifier."""
 
 
 @dataclass(frozen=True)
@@ -386,6 +424,7 @@ def fingerprints(
                 need: fingerprint_hash(prints[need]) for need in stage.needs if need in prints
             },
             "catalog": digest,
+            **({"inputs": stage.inputs} if stage.inputs else {}),
         }
         if stage.truth(config) if callable(stage.truth) else stage.truth:
             prints[stage.name]["truth"] = truth
