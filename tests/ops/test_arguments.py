@@ -105,3 +105,9 @@ def test_attention_modulation_names_what_it_expects(arguments, words):
 def test_networks_need_classes(network, classes):
     with pytest.raises(ValueError, match="expected classes ≥ 1"):
         network(classes)
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 16), (2, 12, 16), (1, 3, 12, 16), (12, 16)])
+def test_images_of_other_shapes_are_refused_with_what_was_expected(shape):
+    with pytest.raises(ValueError, match="expected an RGB image with pixels"):
+        dense_crf(torch.zeros(shape, dtype=torch.uint8), SEEDS)

@@ -1,10 +1,13 @@
 import pytest
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from weakseg.ops.losses import (
     balancing_weights,
     cross_pseudo_supervision,
     mask_loss,
+    recalibration_loss,
+    refined_labels,
     soft_labels,
     tag_loss,
 )
@@ -145,3 +148,35 @@ def test_balancing_weights_make_classes_count_alike():
     mass = share[:3] * balancing_weights(counts, 1.0)[:3]
     torch.testing.assert_close(mass, torch.full((3,), 1 / 3))
     assert balancing_weights(torch.zeros(3), 0.5).tolist() == [1, 1, 1]
+
+
+ONE_EACH = torch.tensor([[1.0, 0], [0, 1]])
+
+
+def test_recalibration_averages_each_kind_of_position_by_itself():
+    scores = torch.randn(2, 2, 1, 4)
+    labels = torch.tensor([[[1, 0, 0, 255]], [[2, 1, 255, 255]]], dtype=torch.uint8)
+    one, zero = torch.ones(()), torch.zeros(())
+    positive = [bce(scores[0, 0, 0, 0], one), bce(scores[1, 1, 0, 0], one)]
+    negative = [bce(scores[0, 0, 0, k], zero) for k in (1, 2)] + [bce(scores[1, 1, 0, 1], zero)]
+    absent = [bce(scores[0, 1, 0, k], zero) for k in range(4)]
+    absent += [bce(scores[1, 0, 0, k], zero) for k in range(4)]
+    expected = sum(torch.stack(part).mean() for part in (positive, negative, absent)) / 3
+    torch.testing.assert_close(recalibration_loss(scores, labels, ONE_EACH), expected)
+
+
+def test_nothing_known_is_no_number_to_fear():
+    unknown = torch.full((1, 3, 3), 255, dtype=torch.uint8)
+    loss = recalibration_loss(torch.randn(1, 2, 3, 3), unknown, torch.ones(1, 2))
+    assert float(loss) == 0
+
+
+def test_labels_are_what_maps_are_sure_of():
+    maps = torch.tensor([[[0.9, 0.5, 0.1, 0.7]], [[0.2, 0.9, 0.2, 0.68]]])
+    labels = refined_labels(maps, torch.tensor([2, 4]), sure=0.67, unsure=0.33)
+    assert labels.tolist() == [[3, 5, 0, 3]]
+    doubtful = refined_labels(torch.full((1, 1, 2), 0.5), torch.tensor([0]), sure=0.67, unsure=0.33)
+    assert doubtful.tolist() == [[255, 255]]
+    none = refined_labels(torch.zeros(0, 2, 3), torch.zeros(0, dtype=torch.int64), sure=1, unsure=0)
+    assert none.shape == (2, 3)
+    assert not none.any()

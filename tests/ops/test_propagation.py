@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from weakseg.ops.propagation import feature_affinity, min_max_normalized, spread
+from weakseg.ops.propagation import (
+    HALF,
+    SpreadSettings,
+    feature_affinity,
+    min_max_normalized,
+    spread,
+    spread_over_scales,
+)
 
 
 def slow_affinity(features, power):
@@ -61,3 +68,30 @@ def test_stretched_maps_go_from_0_to_1_each():
     torch.testing.assert_close(wide.amin(dim=(1, 2)), torch.zeros(3))
     torch.testing.assert_close(wide.amax(dim=(1, 2)), torch.ones(3))
     assert float(min_max_normalized(torch.full((1, 3, 3), 0.7)).abs().max()) == 0
+
+
+def test_maps_are_spread_by_the_affinity_of_the_power_that_is_set():
+    generator = torch.Generator().manual_seed(4)
+    features = torch.randn(6, 3, 4, generator=generator)
+    maps = torch.rand(2, 3, 8, generator=generator)  # of another width alone
+    small = maps.view(2, 3, 4, 2).mean(dim=3)
+    for options, power in (({}, SpreadSettings().power), ({"power": 1.0}, 1.0)):
+        expected = small.flatten(1) @ slow_affinity(features, power).T
+        torch.testing.assert_close(spread(maps, features, **options).flatten(1), expected)
+
+
+def test_over_scales_it_is_the_mean_and_goes_from_0_to_1():
+    generator = torch.Generator().manual_seed(5)
+    details = [torch.randn(4, 3, 3, generator=generator), torch.randn(4, 6, 6, generator=generator)]
+    maps = torch.rand(2, 6, 6, generator=generator)
+    wide = [
+        torch.nn.functional.interpolate(spread(maps, x)[None], size=(6, 6), mode="bilinear")[0]
+        for x in details
+    ]
+    mean = (wide[0] + wide[1]) / 2
+    found = spread_over_scales(maps, details, (6, 6))
+    torch.testing.assert_close(found, min_max_normalized(mean))
+    assert found.amin(dim=(1, 2)).tolist() == [0, 0]
+    torch.testing.assert_close(found.amax(dim=(1, 2)), torch.ones(2))
+    # Where such maps are parted lies in their middle.
+    assert 0 < float((found >= HALF).float().mean()) < 1

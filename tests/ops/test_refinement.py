@@ -52,3 +52,9 @@ def test_labels_are_enlarged_smoothly_to_any_size():
     shares = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
     labels = masked(shares, torch.tensor([6]), (3, 10))
     assert labels.tolist() == [[0] * 5 + [7] * 5] * 3
+
+
+def test_shares_are_never_0_or_no_number():
+    shares = class_shares(torch.zeros(1, 2, 2), 0.0)
+    assert shares.isfinite().all()
+    assert float(shares.min()) > 0

@@ -94,3 +94,8 @@ def test_no_tags_no_weight():
     assert not histogram.any()
     with pytest.raises(ValueError, match="not all 0"):
         blind_threshold(histogram)
+
+
+def test_a_cut_below_the_highest_bin_is_one():
+    histogram = torch.tensor([0.0, 0, 1, 1])
+    assert otsu_threshold(histogram) == cross_entropy_threshold(histogram) == 0.75

@@ -1,14 +1,12 @@
 import pytest
 import torch
 from pydantic import ValidationError
-from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from weakseg.models.amr import AMR, AMRSettings
 from weakseg.models.backbones import BackboneSettings
 from weakseg.ops.losses import (
     cross_pseudo_supervision,
     recalibration_loss,
-    refined_labels,
     tag_loss,
 )
 from weakseg.training.recalibrate_task import RecalibrateSettings, RecalibrateTask
@@ -46,35 +44,6 @@ def test_the_refined_loss_is_the_sum_of_its_parts():
         expected = refined + 0.7 * tag_loss(found.logits, TAGS)
     torch.testing.assert_close(losses["loss"], expected)
     torch.testing.assert_close(alone["loss"], refined)
-
-
-def test_recalibration_averages_each_kind_of_position_by_itself():
-    scores = torch.randn(2, 2, 1, 4)
-    labels = torch.tensor([[[1, 0, 0, 255]], [[2, 1, 255, 255]]], dtype=torch.uint8)
-    one, zero = torch.ones(()), torch.zeros(())
-    positive = [bce(scores[0, 0, 0, 0], one), bce(scores[1, 1, 0, 0], one)]
-    negative = [bce(scores[0, 0, 0, k], zero) for k in (1, 2)] + [bce(scores[1, 1, 0, 1], zero)]
-    absent = [bce(scores[0, 1, 0, k], zero) for k in range(4)]
-    absent += [bce(scores[1, 0, 0, k], zero) for k in range(4)]
-    expected = sum(torch.stack(part).mean() for part in (positive, negative, absent)) / 3
-    torch.testing.assert_close(recalibration_loss(scores, labels, TAGS), expected)
-
-
-def test_nothing_known_is_no_number_to_fear():
-    unknown = torch.full((1, 3, 3), 255, dtype=torch.uint8)
-    loss = recalibration_loss(torch.randn(1, 2, 3, 3), unknown, torch.ones(1, 2))
-    assert float(loss) == 0
-
-
-def test_labels_are_what_maps_are_sure_of():
-    maps = torch.tensor([[[0.9, 0.5, 0.1, 0.7]], [[0.2, 0.9, 0.2, 0.68]]])
-    labels = refined_labels(maps, torch.tensor([2, 4]), sure=0.67, unsure=0.33)
-    assert labels.tolist() == [[3, 5, 0, 3]]
-    doubtful = refined_labels(torch.full((1, 1, 2), 0.5), torch.tensor([0]), sure=0.67, unsure=0.33)
-    assert doubtful.tolist() == [[255, 255]]
-    none = refined_labels(torch.zeros(0, 2, 3), torch.zeros(0, dtype=torch.int64), sure=1, unsure=0)
-    assert none.shape == (2, 3)
-    assert not none.any()
 
 
 def test_thresholds_are_in_order():
