@@ -5,7 +5,9 @@
 
 cosmic-ray makes every mutant of a module; an even choice of `--each` is tried by the module's own tests
 (of stages, those of all stages by hand-made maps). DIR gets a copy of the repository, so that no mutant
-ever stands in the working tree. Writes `mutants.md`: how many died, and each survivor.
+ever stands in the working tree. Writes `mutants.md`: how many died, and each survivor. Stages are tried by
+the hand-made maps alone, not by the slower tests of the whole path, which run `classify`, `recalibrate` and
+the prototypes: what survives here may die there.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,16 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from weakseg import api
+from weakseg.config.run_config import load_config
 from weakseg.data.images import image_size, read_image, read_mask
 from weakseg.demo_data.data_set import write_demo
 from weakseg.ops.cam_methods import CAM_METHODS
 from weakseg.ops.refinement import REFINEMENTS, Refinement
 from weakseg.predict import Labeler
+from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps
+from weakseg.runs.run_dir import RunDir
+from weakseg.stages.seeds import _thresholds
 from weakseg.types import DataError
 
 SET = (
@@ -399,3 +404,35 @@ def test_a_new_cam_method_and_a_new_refinement_are_a_row_each(data, tmp_path, mo
         assert set(mask.unique().tolist()) == {
             1 + max(classes.index(tag) for tag in sample["tags"])
         }
+
+
+def test_the_masks_foreground_is_counted(run, data, copied):
+    summary = run["masks"].summary
+    _, samples = images_of(run)
+    shares, without = [], []
+    for sample in samples:
+        mask = read_mask(run.run / "masks" / f"{sample['id']}.png")
+        shares.append(float((mask > 0).float().mean()))
+        if sample["tags"] and not mask.any():
+            without.append(sample["id"])
+    assert summary["mean_foreground"] == pytest.approx(sum(shares) / len(shares))
+    assert summary["tagged_without_mask"] == without
+    # A stage that was interrupted counts the masks that are there already, too.
+    (copied / "masks" / "done.json").unlink()
+    again = api.run(data, copied, preset="fast", until="masks", overrides=SET)
+    assert again["masks"].summary["mean_foreground"] == pytest.approx(summary["mean_foreground"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (("seeds.foreground=0.8", "seeds.background=0.1"), (0.8, 0.1)),
+        (("seeds.foreground=0.8",), (0.8, 1 / 3)),
+        (("seeds.background=0.1",), (2 / 3, 0.1)),
+        ((), (2 / 3, 1 / 3)),
+    ],
+)
+def test_thresholds_of_seeds_that_are_set_are_taken(run, settings, expected):
+    context = StageContext.reading(RunDir(run.run))
+    config = load_config("fast", overrides=(*SET, *settings))
+    assert _thresholds(replace(context, config=config)) == pytest.approx(expected)
