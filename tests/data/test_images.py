@@ -398,6 +398,7 @@ def test_errors_survive_a_worker_process(tmp_path):
     assert copy.kind == "image_missing"
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # sizes drawn by chance
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

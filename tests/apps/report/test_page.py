@@ -153,7 +153,7 @@ def test_damaged_maps_are_told(drawing):
     (run / "cams" / "b.npz").unlink()
     text = Page(write_report(run)).text
     assert "all 2 images" in text
-    assert "1 image could not be looked at" in text
+    assert "1 image could not be checked" in text
 
 
 def test_without_any_image_or_tag(drawing):
