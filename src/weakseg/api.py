@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from weakseg.types import Catalog, DataError, RunError
+from weakseg.types import Catalog, ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -178,6 +178,12 @@ def run(
         settings = config
     else:
         of_maps = OF_MAPS if maps is not None else ()
+        settled = {text.partition("=")[0] for text in of_maps}
+        if refused := [text for text in overrides if text.partition("=")[0].strip() in settled]:
+            raise ConfigError(
+                f"{refused[0]}: maps of another program have neither a second branch nor spread "
+                "ones of ours; leave the setting out"
+            )
         settings = load_config(preset, config, (*overrides, *of_maps))
     stages_until(until, validation=val is not None)
     if log:

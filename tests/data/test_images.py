@@ -450,3 +450,14 @@ def test_masks_that_are_none(tmp_path):
     Image.fromarray(np.full((8, 8), 300, dtype=np.uint16)).save(tmp_path / "wide.png")
     with pytest.raises(DataError, match="300"):
         read_mask(tmp_path / "wide.png")
+
+
+def test_bands_are_read_as_they_are_but_cmyk_is_none(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    Image.fromarray(pixels, "RGBA").save(tmp_path / "four.png")
+    found = read_image(tmp_path / "four.png", channels=4)
+    assert np.array_equal(found.permute(1, 2, 0).numpy(), pixels)
+    Image.fromarray(pixels, "CMYK").save(tmp_path / "print.jpg")
+    with pytest.raises(DataError, match="3 channels instead of the 4"):
+        read_image(tmp_path / "print.jpg", channels=4)
+    assert read_image(tmp_path / "print.jpg").shape == (3, 5, 7)

@@ -14,7 +14,7 @@ from weakseg.data.map_files import read_maps
 from weakseg.demo_data.data_set import write_demo
 from weakseg.runs.image_maps import ImageMaps
 from weakseg.sources.source import open_catalog
-from weakseg.types import DataError, RunError
+from weakseg.types import ConfigError, DataError, RunError
 
 SET = (
     "fit.workers=0",
@@ -153,3 +153,9 @@ def test_a_folder_that_is_none_is_said_before_anything_runs(data, tmp_path, caps
     with pytest.raises(SystemExit):
         main(["refine", str(data), "--out", str(tmp_path / "run")])
     assert "MAPS" in capsys.readouterr().err
+
+
+def test_settings_that_maps_of_others_do_not_have_are_refused(data, tmp_path):
+    for setting in ("amr.compensation=true", "spread.spreading=true"):
+        with pytest.raises(ConfigError, match="leave the setting out"):
+            api.refine(data, tmp_path, tmp_path / "run", overrides=(setting,))

@@ -75,8 +75,8 @@ def read_image(
                 side = max(image.size)
                 wanted = [max(1, length * max_side // side) for length in image.size]
                 image.draft(image.mode, (wanted[0], wanted[1]))
-        if channels not in (1, 3) and len(image.getbands()) != channels:
-            raise _other_channels(path, len(image.getbands()), channels)
+        if channels not in (1, 3) and _bands(image) != channels:
+            raise _other_channels(path, _bands(image), channels)
         pixels = torch.from_numpy(_pixels(image, ignore_alpha, channels)).permute(2, 0, 1)
     return _turned(pixels, orientation)
 
@@ -102,9 +102,14 @@ def require_channels(samples: Iterable[Sample], channels: int) -> None:
         return
     for sample in samples:
         with opened(sample.image) as image:
-            found = len(image.getbands())
+            found = _bands(image)
         if found != channels:
             raise _other_channels(sample.image, found, channels)
+
+
+def _bands(image: Image.Image) -> int:
+    """How many channels an image has to be taken as they are; CMYK's are colours, as RGB's."""
+    return 3 if image.mode == "CMYK" else len(image.getbands())
 
 
 def _other_channels(path: Path, found: int, wanted: int) -> FileError:
@@ -139,9 +144,9 @@ def image_tensor(image: Image.Image, *, ignore_alpha: bool = False, channels: in
     Raises:
         ValueError: The image has another number of channels.
     """
-    if channels not in (1, 3) and len(image.getbands()) != channels:
+    if channels not in (1, 3) and _bands(image) != channels:
         raise ValueError(
-            f"expected an image of {channels} channels, got {len(image.getbands())} ({image.mode})"
+            f"expected an image of {channels} channels, got {_bands(image)} ({image.mode})"
         )
     pixels = torch.from_numpy(_pixels(image, ignore_alpha, channels)).permute(2, 0, 1)
     return _turned(pixels, orientation_of(image))

@@ -257,10 +257,7 @@ def _kind(name: str) -> BackboneKind:
         module = timm.models.model_entrypoint(name.split(".", maxsplit=1)[0]).__module__
     except (KeyError, RuntimeError):
         module = ""
-    last = module.rpartition(".")[2]
-    return next(
-        kind for kind in BACKBONE_KINDS.values() if not kind.modules or last in kind.modules
-    )
+    return _kind_of_module(module)
 
 
 def _kind_of(network: nn.Module) -> BackboneKind:
@@ -268,6 +265,10 @@ def _kind_of(network: nn.Module) -> BackboneKind:
     module = type(network).__module__
     if not module.startswith("timm."):
         return _BY_STRIDES
+    return _kind_of_module(module)
+
+
+def _kind_of_module(module: str) -> BackboneKind:
     last = module.rpartition(".")[2]
     return next(
         kind for kind in BACKBONE_KINDS.values() if not kind.modules or last in kind.modules
