@@ -4,8 +4,10 @@
 
 Of each data set and seed a plain CAM network is trained once (`weakseg run … --until spread`); each arm
 (`benchmarks/ablation/*.yaml`) starts from it, learns on, and its maps are scored: raw, weighted with
-the spotlight's, and both spread. Small images, one scale and its mirror image: minutes an arm. What is finished in DIR
-is read, not made again. Writes `ablation.md`.
+the spotlight's, and both spread. Small images, one scale and its mirror image: minutes an arm. Then the whole way
+(`weakseg run`, the same settings), plain and with the compensation branch, up to the network on `val`. What is
+finished in DIR is read, not made again; of several processes (`--job 1 --of 4`) each does its part. Writes
+`ablation.md`, and of the demo's heads and bodies `docs/why.svg`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from ablation_schemes import SCHEMES
 from weakseg.data.datasets import RecalibrationViews, tag_vector
 from weakseg.data.images import read_mask
 from weakseg.data.masks import write_mask
-from weakseg.demo_data.data_set import write_demo
+from weakseg.demo_data.data_set import draw_demo, write_demo
+from weakseg.demo_data.scene import CLASSES
 from weakseg.metrics.sweep import ThresholdSweep
 from weakseg.models.amr import AMR, AMRSettings
 from weakseg.ops.cams import grid_size, label_map, multi_scale_cams, normalized, weighted_cam
@@ -40,6 +43,7 @@ from weakseg.runs.image_maps import ImageMaps, background_scores
 from weakseg.runs.learning import learn
 from weakseg.runs.run_dir import RunDir
 from weakseg.stages.cams import map_batches
+from weakseg.training.device import device_for
 from weakseg.training.recalibrate_task import RecalibrateFitSettings
 from weakseg.types import IGNORE
 
@@ -55,26 +59,67 @@ SETS = {
 }
 EPOCHS = {"voc-animals": 3, "coffee-leaves": 4, "demo": 4}
 KINDS = ("compensation", "weighted", "compensation, spread", "weighted, spread")
+WHOLE = {
+    "plain": "amr.compensation=false",
+    "amr": "amr.compensation=true",
+    "amr, walked from the compensation's map": "refine.maps=compensation",
+}
+PARTS = ("head", "body")
 
 
 def base(name, seed, folder):
     """The run whose spotlight all arms start from."""
-    preset, split, *settings = SETS[name].split()
-    source = DATA / name
-    if name == "demo":
-        source = folder / "demo-data"
-        if not source.is_dir():
-            write_demo(source, count=240, seed=0)
     out = folder / f"{name}-{seed}"
     if not (out / "spread" / "done.json").is_file():
-        command = ["run", str(source), "--split", split, "--preset", preset, "--out", str(out)]
-        command += ["--until", "spread", "--set", f"seed={seed}"]
-        for text in (*COMMON, *settings):
-            command += ["--set", text]
-        subprocess.run([sys.executable, "-m", "weakseg", *command], check=True)
+        weakseg_run(name, seed, folder, out, "amr.compensation=false", "--until", "spread")
     run = RunDir(out)
     context = StageContext.reading(run)
     return replace(context, console=Console(quiet=True))
+
+
+def weakseg_run(name, seed, folder, out, setting, *more):
+    """`weakseg run` with a data set's settings and one more."""
+    preset, split, *settings = SETS[name].split()
+    source = DATA / name if name != "demo" else demo_data(folder)
+    command = ["run", str(source), "--split", split, "--preset", preset, "--out", str(out), *more]
+    for text in (*COMMON, *settings, f"seed={seed}", setting):
+        command += ["--set", text]
+    subprocess.run([sys.executable, "-m", "weakseg", *command], check=True)
+
+
+def demo_data(folder):
+    """The demo's data set, and beside it where heads are (`demo-heads/*.png`)."""
+    source, heads = folder / "demo-data", folder / "demo-heads"
+    if not source.is_dir():
+        write_demo(source, count=240, seed=0)
+        heads.mkdir(exist_ok=True)
+        for index in range(240):
+            head = torch.from_numpy(draw_demo(index, 0).head_mask())
+            write_mask(heads / f"demo_{index:05d}.png", head, CLASSES)
+    return source
+
+
+def whole(name, seed, folder):
+    """The whole way up to the network on `val`: its scores, of each row of `WHOLE`, from its file."""
+    path = folder / f"{name}-{seed}" / "whole.json"
+    if path.is_file():
+        return
+    records, fresh = {}, folder / f"{name}-{seed}-whole"
+    for arm, setting in WHOLE.items():
+        more = ["--val", "val", "--force"]
+        weakseg_run(name, seed, folder, fresh, setting, *more)
+        run = RunDir(fresh)
+        done = {stage: run.stage(stage) for stage in ("evaluate", "validate")}
+        records[arm] = {
+            "masks": 100 * done["evaluate"].summary["masks"]["mean_iou"],
+            "val": 100 * done["validate"].summary["mean_iou"],
+            "minutes": sum(
+                json.loads(file.read_text())["seconds"] for file in fresh.glob("*/done.json")
+            )
+            / 60,
+        }
+    path.write_text(json.dumps(records, indent=1))
+    print(name, seed, records, flush=True)
 
 
 def targets(context, kind, folder):
@@ -149,6 +194,34 @@ def coverage(kinds, classes, truth, blind, count):
     return torch.tensor(rows).T.float()
 
 
+def parts_covered(kinds, classes, truth, blind, heads):
+    """Pixels of heads and of bodies [2,3]: under the spotlight's map, the compensation's, all."""
+    masks = [
+        label_map(kinds[kind], classes, blind[kind], tuple(truth.shape))
+        for kind in ("spotlight", "compensation")
+    ]
+    rows = []
+    for part in (heads > 0, (truth > 0) & (heads == 0)):
+        rows.append([*(((mask == truth) & part).sum() for mask in masks), part.sum()])
+    return torch.tensor(rows).float()
+
+
+def why(counts, parts):
+    """What each branch's maps cover, from the sums of `coverage` and `parts_covered`."""
+    covered, more, right, added, true = counts
+    result = {
+        "why": {
+            "spotlight": float((covered / true.clamp_min(1)).mean()),
+            "compensation": float((more / true.clamp_min(1)).mean()),
+            "added": float((right / added.clamp_min(1)).mean()),
+        }
+    }
+    if parts.any():
+        shares = (parts[:, :2] / parts[:, 2:]).tolist()
+        result["parts"] = dict(zip(PARTS, shares, strict=True))
+    return result
+
+
 @torch.no_grad()
 def scores(context, scheme):
     """Oracle and blind mIoU of each kind of an arm's maps, in percent."""
@@ -156,16 +229,18 @@ def scores(context, scheme):
     sums, histograms = {}, torch.zeros(256)
     probabilities = scheme is None or scheme.probabilities
     blind = {"spotlight": background_scores(context, "cams")["spotlight"], "spread": HALF}
-    found = {}
-    for samples, images in map_batches(context, catalog.samples, 500_000):
-        maps = None
+    found, device = {}, device_for(config.device)
+    if scheme is not None:
+        scheme.to(device)
+    for samples, batch in map_batches(context, catalog.samples, 500_000):
+        maps, images = None, batch.to(device)
         if scheme is not None:
             model = scheme.model
-            tags = torch.stack([tag_vector(s, len(catalog.classes)) for s in samples])
+            tags = torch.stack([tag_vector(s, len(catalog.classes)) for s in samples]).to(device)
             pixels = model.standardized(images)
             forward = lambda x: [scheme.maps(x, tags.repeat(len(x) // len(tags), 1))]  # noqa: E731, B023
-            (maps,) = multi_scale_cams(forward, pixels, config.cams)
-            details = model.details(images.float() / 255)
+            (maps,) = (each.cpu() for each in multi_scale_cams(forward, pixels, config.cams))
+            details = model.details(images.float() / 255).cpu()
         for place, sample in enumerate(samples):
             kept = ImageMaps.load(context.run.path, "cams", sample.id)
             wide = ImageMaps.load(context.run.path, "spread", sample.id).maps["spotlight"]
@@ -196,47 +271,48 @@ def scores(context, scheme):
             "compensation, spread": HALF,
             "weighted, spread": HALF,
         }
-    counts = torch.zeros(5, len(catalog.classes))
-    for kinds, classes, truth in found.values():
+    counts, parts = torch.zeros(5, len(catalog.classes)), torch.zeros(2, 3)
+    heads = context.run.path.parent / "demo-heads"
+    for sample_id, (kinds, classes, truth) in found.items():
         if scheme is not None:
             counts += coverage(kinds, classes, truth, blind, len(catalog.classes))
+            if (heads / f"{sample_id}.png").is_file():
+                head = read_mask(heads / f"{sample_id}.png")
+                parts += parts_covered(kinds, classes, truth, blind, head)
         for kind, maps in kinds.items():
             if kind not in sums:
                 grid = sorted({*(i / 100 for i in range(101)), round(blind[kind], 4)})
                 sums[kind] = ThresholdSweep(len(catalog.classes), grid)
             sums[kind].update(maps.clamp(0, 1), classes, truth)
-    result = {}
-    if scheme is not None:
-        covered, more, right, added, true = counts
-        result["why"] = {
-            "spotlight": float((covered / true.clamp_min(1)).mean()),
-            "compensation": float((more / true.clamp_min(1)).mean()),
-            "added": float((right / added.clamp_min(1)).mean()),
-        }
-    for kind, sweep in sums.items():
-        curve, at = sweep.curve(), sweep.at(round(blind[kind], 4))
-        place = int((curve.thresholds - at.threshold).abs().argmin())
-        result[kind] = {
-            "oracle": 100 * float(curve.mean_iou.nan_to_num(-1).max()),
-            "oracle_at": sweep.best().threshold,
-            "blind": 100 * float(curve.mean_iou[place]),
-            "blind_at": at.threshold,
-        }
-    return result
+    result = {} if scheme is None else why(counts, parts)
+    return result | {kind: points(sweep, blind[kind]) for kind, sweep in sums.items()}
 
 
-def measured(context, name, arm, options):
-    """The record of an arm, from its file if it is there."""
-    own = context.run.path / "arms" / arm
+def points(sweep, threshold):
+    """Scores (mIoU, percent) at the best threshold by the truth, and at the one chosen without it."""
+    curve, at = sweep.curve(), sweep.at(round(threshold, 4))
+    place = int((curve.thresholds - at.threshold).abs().argmin())
+    return {
+        "oracle": 100 * float(curve.mean_iou.nan_to_num(-1).max()),
+        "oracle_at": sweep.best().threshold,
+        "blind": 100 * float(curve.mean_iou[place]),
+        "blind_at": at.threshold,
+    }
+
+
+def measured(name, seed, folder, arm, options):
+    """Trains an arm and scores its maps, unless its file is there."""
+    own = folder / f"{name}-{seed}" / "arms" / arm
     path = own / "scores.json"
-    if not path.is_file():
-        own.mkdir(parents=True, exist_ok=True)
-        scheme, minutes = (None, 0.0)
-        if options is not None:
-            scheme, minutes = trained(context, arm, options, name, own)
-        path.write_text(json.dumps({"minutes": minutes, **scores(context, scheme)}, indent=1))
-        print(context.run.path.name, arm, path.read_text().replace("\n", ""), flush=True)
-    return json.loads(path.read_text())
+    if path.is_file():
+        return
+    context = base(name, seed, folder)
+    own.mkdir(parents=True, exist_ok=True)
+    scheme, minutes = (None, 0.0)
+    if options is not None:
+        scheme, minutes = trained(context, arm, options, name, own)
+    path.write_text(json.dumps({"minutes": minutes, **scores(context, scheme)}, indent=1))
+    print(context.run.path.name, arm, path.read_text().replace("\n", ""), flush=True)
 
 
 def cell(records, kind):
@@ -282,6 +358,52 @@ def table(name, arms, records):
     return [*lines, ""]
 
 
+def whole_table(name, records):
+    """The rows of a data set's whole ways: masks on `train`, network on `val`, minutes."""
+    lines = [
+        "The whole way (`weakseg run`, the same settings): masks on `train`, the network on `val`.",
+        "",
+        "| | seeds | masks | val | minutes |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for arm in WHOLE:
+        cells = []
+        for key in ("masks", "val", "minutes"):
+            values = [record[arm][key] for record in records]
+            cells.append(
+                f"{statistics.mean(values):.1f} ({min(values):.1f}–{max(values):.1f})"
+                if len(values) > 1
+                else f"{values[0]:.1f}"
+            )
+        lines.append(f"| {arm} | {len(records)} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def why_picture(records):
+    """An SVG of how much of the demo's heads and bodies each branch's map covers, mean of seeds."""
+    lines = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 460 150" font-family="sans-serif" '
+        'font-size="13"><rect width="460" height="150" fill="#fff"/>'
+    ]
+    for row, part in enumerate(PARTS):
+        top = 14 + 62 * row
+        lines.append(f'<text x="10" y="{top + 26}" font-weight="bold">{part}</text>')
+        for place, (kind, colour) in enumerate(
+            (("spotlight", "#8a8f98"), ("compensation", "#d1622b"))
+        ):
+            share = statistics.mean(record[part][place] for record in records)
+            y = top + 24 * place
+            lines.append(
+                f'<rect x="70" y="{y}" width="{220 * share:.1f}" height="18" fill="{colour}"/>'
+                f'<text x="{76 + 220 * share:.1f}" y="{y + 14}">{kind} {100 * share:.0f}%</text>'
+            )
+    lines.append(
+        f'<text x="70" y="144" font-size="11" fill="#555">share of pixels covered, '
+        f"{len(records)} seeds</text></svg>"
+    )
+    return "\n".join([*lines, ""])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, required=True)
@@ -289,18 +411,23 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+")
     parser.add_argument("--read-only", action="store_true", help="only write the table anew")
+    parser.add_argument("--do", nargs="+", choices=("base", "arms", "whole"))
+    parser.add_argument("--job", type=int, default=0, help="which of several processes this is")
+    parser.add_argument("--of", type=int, default=1, help="how many there are")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     files = sorted((ROOT / "benchmarks" / "ablation").glob("*.yaml"))
     arms = {file.stem: yaml.safe_load(file.read_text("utf-8")) for file in files}
     chosen = options.arms or list(arms)
     options.runs.mkdir(parents=True, exist_ok=True)
-    for seed in () if options.read_only else options.seeds:
-        for name in options.sets:
-            context = base(name, seed, options.runs)
-            measured(context, name, "plain", None)
-            for arm in chosen:
-                measured(context, name, arm, arms[arm])
+    todo = options.do or ["base", "arms", "whole"]
+    pairs = [(name, seed) for seed in options.seeds for name in options.sets]
+    work = [(base, *pair) for pair in pairs if "base" in todo]
+    work += [(whole, *pair) for pair in pairs if "whole" in todo]
+    for arm in ["plain", *chosen] if "arms" in todo else []:
+        work += [(measured, *pair, arm, arms.get(arm)) for pair in pairs]
+    for step, name, seed, *arm in [] if options.read_only else work[options.job :: options.of]:
+        step(name, seed, options.runs, *arm)
     lines = [
         "# Ablation: what a second branch can learn from",
         "",
@@ -319,7 +446,18 @@ def main():
             records.setdefault(path.parent.name, []).append(json.loads(path.read_text()))
         if records:
             lines += table(name, arms, records)
+        ways = [
+            json.loads(path.read_text())
+            for path in sorted(options.runs.glob(f"{name}-*/whole.json"))
+        ]
+        if ways:
+            lines += whole_table(name, ways)
     (options.out / "ablation.md").write_text("\n".join(lines), "utf-8")
+    records = [
+        json.loads(path.read_text()) for path in options.runs.glob("demo-*/arms/10-amr/scores.json")
+    ]
+    if parts := [record["parts"] for record in records if "parts" in record]:
+        (ROOT / "docs" / "why.svg").write_text(why_picture(parts), "utf-8")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ CLASSIFIERS = {
     "timm resnet": lambda: timm.create_model("resnet18", **SMALL),
     "timm lite": lambda: timm.create_model("tf_efficientnet_lite0", **SMALL),
     "timm swin": lambda: timm.create_model(
-        "swin_tiny_patch4_window7_224", dynamic_img_size=True, **SMALL
+        "swin_tiny_patch4_window7_224", strict_img_size=False, **SMALL
     ),
 }
 

@@ -46,7 +46,7 @@ BACKBONE_KINDS: Mapping[str, BackboneKind] = {
     "vit": BackboneKind(
         ("vision_transformer", "deit", "eva"), cut_vit, {"dynamic_img_size": True}, cells=2
     ),
-    "swin": BackboneKind(("swin_transformer",), cut_swin, {"dynamic_img_size": True}),
+    "swin": BackboneKind(("swin_transformer",), cut_swin, {"strict_img_size": False}),
     "chain": BackboneKind((), cut_chain, dilates=True),
 }
 """How networks of timm are cut, the first that fits; a new kind is a new row."""

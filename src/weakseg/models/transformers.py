@@ -78,7 +78,8 @@ class TokenStem(nn.Module):
         if isinstance(drop, nn.Identity):
             values = drop(values)
         grid = (images.shape[-2] // sides[0], images.shape[-1] // sides[1])
-        return Tokens(network.norm_pre(values), grid, rope)
+        norm = getattr(network, "norm_pre", None)  # none in the EVA of older timm
+        return Tokens(values if norm is None else norm(values), grid, rope)
 
 
 class TokenBlock(nn.Module):
@@ -195,6 +196,11 @@ def cut_vit(model: Any, name: str, channels: int = 3) -> tuple[nn.Module, list[n
 
 def cut_swin(model: Any, name: str, channels: int = 3) -> tuple[nn.Module, list[nn.Module]]:
     """The stem of a Swin transformer and its four stages, the norm behind the last."""
+    # As timm does with `strict_img_size=False`: images of any size.
+    model.patch_embed.strict_img_size = False
+    for block in model.modules():
+        if hasattr(block, "dynamic_mask"):
+            block.dynamic_mask = True
     stages: list[nn.Module] = [nn.Sequential(ChannelsFirst(layer)) for layer in model.layers]
     stages[-1].append(ChannelsFirst(model.norm))  # type: ignore[operator]
     return SwinStem(model.patch_embed), stages
