@@ -49,7 +49,7 @@ from weakseg.types import IGNORE
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "../shared/data"
-COMMON = ["cams.scales=[1.0]", "spread.scales=[1.0]", "amr.compensation=false"]
+COMMON = ["cams.scales=[1.0]", "spread.scales=[1.0]"]
 SETS = {
     "voc-animals": "fast train augment.crop=224 augment.long_side=[224,392] cams.long_side=384 "
     "fit.epochs=10",
@@ -60,9 +60,12 @@ SETS = {
 EPOCHS = {"voc-animals": 3, "coffee-leaves": 4, "demo": 4}
 KINDS = ("compensation", "weighted", "compensation, spread", "weighted, spread")
 WHOLE = {
-    "plain": "amr.compensation=false",
-    "amr": "amr.compensation=true",
-    "amr, walked from the compensation's map": "refine.maps=compensation",
+    "plain": ["amr.compensation=false"],
+    "amr": ["amr.compensation=true"],
+    "amr, walked from the compensation's map": [
+        "amr.compensation=true",
+        "refine.maps=compensation",
+    ],
 }
 PARTS = ("head", "body")
 
@@ -71,18 +74,18 @@ def base(name, seed, folder):
     """The run whose spotlight all arms start from."""
     out = folder / f"{name}-{seed}"
     if not (out / "spread" / "done.json").is_file():
-        weakseg_run(name, seed, folder, out, "amr.compensation=false", "--until", "spread")
+        weakseg_run(name, seed, folder, out, WHOLE["plain"], "--until", "spread")
     run = RunDir(out)
     context = StageContext.reading(run)
     return replace(context, console=Console(quiet=True))
 
 
-def weakseg_run(name, seed, folder, out, setting, *more):
-    """`weakseg run` with a data set's settings and one more."""
+def weakseg_run(name, seed, folder, out, added, *more):
+    """`weakseg run` with a data set's settings and more."""
     preset, split, *settings = SETS[name].split()
     source = DATA / name if name != "demo" else demo_data(folder)
     command = ["run", str(source), "--split", split, "--preset", preset, "--out", str(out), *more]
-    for text in (*COMMON, *settings, f"seed={seed}", setting):
+    for text in (*COMMON, *settings, f"seed={seed}", *added):
         command += ["--set", text]
     subprocess.run([sys.executable, "-m", "weakseg", *command], check=True)
 
@@ -105,9 +108,8 @@ def whole(name, seed, folder):
     if path.is_file():
         return
     records, fresh = {}, folder / f"{name}-{seed}-whole"
-    for arm, setting in WHOLE.items():
-        more = ["--val", "val", "--force"]
-        weakseg_run(name, seed, folder, fresh, setting, *more)
+    for arm, added in WHOLE.items():
+        weakseg_run(name, seed, folder, fresh, added, "--val", "val", "--force")
         run = RunDir(fresh)
         done = {stage: run.stage(stage) for stage in ("evaluate", "validate")}
         records[arm] = {
