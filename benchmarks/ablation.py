@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -108,6 +109,9 @@ def whole(name, seed, folder):
     if path.is_file():
         return
     records, fresh = {}, folder / f"{name}-{seed}-whole"
+    first = folder / f"{name}-{seed}"
+    if (first / "spread" / "done.json").is_file() and not fresh.is_dir():  # the same stages
+        shutil.copytree(first, fresh, ignore=shutil.ignore_patterns("arms", "targets-*"))
     for arm, added in WHOLE.items():
         weakseg_run(name, seed, folder, fresh, added, "--val", "val", "--force")
         run = RunDir(fresh)
