@@ -229,11 +229,17 @@ class Branch(nn.Module):
 
     def features(self, x: Features) -> Tensor:
         """Last features [B,C,h,w] from the shared features."""
+        return feature_map(self.stage_features(x)[-1])
+
+    def stage_features(self, x: Features) -> list[Features]:
+        """What the shared features become after each of its stages."""
+        reached = []
         for index, stage in enumerate(self.stages):
             if index < len(self.modulation):
                 x = on_feature_map(self.modulation[index], x)
             x = stage(x)
-        return feature_map(x)
+            reached.append(x)
+        return reached
 
     def classify(self, features: Tensor) -> BranchOutput:
         """Class scores and class activation maps from the last features [B,C,h,w]."""

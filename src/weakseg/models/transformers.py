@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -204,3 +204,51 @@ def cut_swin(model: Any, name: str, channels: int = 3) -> tuple[nn.Module, list[
     stages: list[nn.Module] = [nn.Sequential(ChannelsFirst(layer)) for layer in model.layers]
     stages[-1].append(ChannelsFirst(model.norm))  # type: ignore[operator]
     return SwinStem(model.patch_embed), stages
+
+
+@torch.no_grad()
+def attention_maps(
+    parts: Iterable[nn.Module], look: Callable[[Tensor], object], images: Tensor
+) -> list[Tensor]:
+    """How much each token of every block of a ViT looks at each other one.
+
+    Args:
+        parts: What the images go through.
+        look: Sends them through.
+        images: [B,C,H,W] that went through `standardized`.
+
+    Returns:
+        Of each block the mean of its heads, float32 [B,n,n], rows summing to 1; the patches are
+        the last of the n tokens.
+
+    Raises:
+        ConfigError: The network has no attention over the whole image.
+    """
+    seen: list[Tensor] = []
+
+    def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0].float().mean(dim=1))
+
+    blocks: list[Any] = [
+        module
+        for part in parts
+        for module in part.modules()
+        if hasattr(module, "fused_attn") and hasattr(module, "attn_drop")
+    ]
+    fused = [block.fused_attn for block in blocks]
+    hooks = [block.attn_drop.register_forward_pre_hook(note) for block in blocks]
+    try:
+        for block in blocks:
+            block.fused_attn = False  # a fused kernel keeps its rows to itself
+        look(images)
+    finally:
+        for block, before, hook in zip(blocks, fused, hooks, strict=True):
+            block.fused_attn = before
+            hook.remove()
+    # Swin looks within windows, each a row of the batch of its own.
+    if not seen or {rows.shape for rows in seen} != {(len(images), *seen[0].shape[1:])}:
+        raise ConfigError(
+            "cams.method: this method needs attention over the whole image; choose a ViT "
+            "(backbone.name=vit_small_patch16_224), or another method"
+        )
+    return seen

@@ -8,10 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from weakseg.activation_maps import branch_maps
+from weakseg.activation_maps import network_maps, present_classes
 from weakseg.data.images import image_size
 from weakseg.models.amr import AMR, Branch
 from weakseg.models.cpu.inference import for_inference, mean_inputs
+from weakseg.ops.cam_methods import FORWARD_ONLY
 from weakseg.ops.cams import (
     FAINT,
     UNLIKELY,
@@ -92,7 +93,9 @@ class MapNetwork:
         network = network.eval().to(memory_format=torch.channels_last)
         branches = nn.ModuleList(getattr(network, name) for name in names)
         self.faint = [UNLIKELY if branch.probabilities else FAINT for branch in branches]
-        self.network, self.exact = for_inference(network), for_inference(branches)
+        self.network, self.exact = network, branches
+        if method in FORWARD_ONLY:  # others take gradients
+            self.network, self.exact = for_inference(network), for_inference(branches)
         self.quick: nn.ModuleList | None = None
         if inference.bf16 and method == "cam":
             means = mean_inputs(branches, lambda: [network(self._placed(some)) for some in images])
@@ -114,23 +117,19 @@ class MapNetwork:
         """
         # Once for all scales: to resize and to standardize may change places.
         pixels = self.network.standardized(self._placed(images))
+        present = present_classes(tags, self.network.classes).to(self.inference.device)
+        branches = list(cast("Iterable[Branch]", self.exact))
         if self.quick is None:
-            return multi_scale_cams(self._exactly, pixels, settings)
-        present = torch.zeros(len(images), self.network.classes, dtype=torch.bool)
-        for place, classes in enumerate(tags):
-            present[place, list(classes)] = True
-        present = present.to(self.inference.device)
-        return careful_cams(
-            self._exactly, self._quickly, pixels, present, settings, faint=self.faint
-        )
+            return network_maps(self.network, branches, pixels, present, settings)
+
+        def exactly(views: Tensor) -> list[Tensor]:
+            shared = self.network.encode_standardized(views)
+            return [branch(shared).cams for branch in branches]
+
+        return careful_cams(exactly, self._quickly, pixels, present, settings, faint=self.faint)
 
     def _placed(self, images: Tensor) -> Tensor:
         return images.to(self.inference.device, memory_format=torch.channels_last)
-
-    def _exactly(self, images: Tensor) -> list[Tensor]:
-        shared = self.network.encode_standardized(images)
-        branches = cast("Iterable[Branch]", self.exact)
-        return [branch_maps(branch, shared, self.method) for branch in branches]
 
     def _quickly(self, images: Tensor) -> list[Tensor]:
         assert self.quick is not None
