@@ -15,7 +15,7 @@ from weakseg import api
 from weakseg.config.run_config import load_config
 from weakseg.data.images import image_size, read_image, read_mask
 from weakseg.demo_data.data_set import write_demo
-from weakseg.ops.cam_methods import CAM_METHODS
+from weakseg.ops.cam_methods import CAM_METHODS, of_features
 from weakseg.ops.refinement import REFINEMENTS, Refinement
 from weakseg.predict import Labeler
 from weakseg.runs.context import StageContext
@@ -388,7 +388,7 @@ def test_a_new_cam_method_and_a_new_refinement_are_a_row_each(data, tmp_path, mo
         shares[-1] = 1
         return shares
 
-    monkeypatch.setitem(CAM_METHODS, "shy", shy)
+    monkeypatch.setitem(CAM_METHODS, "shy", of_features(shy))
     monkeypatch.setitem(REFINEMENTS, "whole", Refinement(shares=whole))
     settings = ("cams.method=shy", "refine.kind=whole", "amr.compensation=false")
     plain = ("spread.prototypes=false", "spread.spreading=false")

@@ -18,7 +18,6 @@ from weakseg.ops.cams import (
     UNLIKELY,
     CamSettings,
     careful_cams,
-    multi_scale_cams,
     normalized,
 )
 from weakseg.runs.context import StageContext
