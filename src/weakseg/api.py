@@ -178,13 +178,9 @@ def run(
         settings = config
     else:
         of_maps = OF_MAPS if maps is not None else ()
-        settled = {text.partition("=")[0] for text in of_maps}
-        if refused := [text for text in overrides if text.partition("=")[0].strip() in settled]:
-            raise ConfigError(
-                f"{refused[0]}: maps of another program have neither a second branch nor spread "
-                "ones of ours; leave the setting out"
-            )
-        settings = load_config(preset, config, (*overrides, *of_maps))
+        settings = load_config(preset, config, (*of_maps, *overrides))
+        if maps is not None:
+            _require_no_classifier(settings)
     stages_until(until, validation=val is not None)
     if log:
         check_tracker(log)
@@ -327,6 +323,20 @@ def _refuse_common(catalog: Catalog, second: Catalog, split: str | None, val: st
         raise DataError(
             f"{len(common)} images of split {val!r} ({common[0]}, …) would be learnt from, too; "
             "give --split with a split that has none of them"
+        )
+
+
+def _require_no_classifier(settings: RunConfig) -> None:
+    """Refuse what reads the classifier that maps came from, where another program made them."""
+    branch = settings.amr
+    wanted = {
+        "spread.prototypes=true": settings.spread.prototypes,
+        "amr.supervision=maps": branch.compensation and branch.supervision == "maps",
+    }
+    for setting in (setting for setting, asked in wanted.items() if asked):
+        raise ConfigError(
+            f"{setting} needs the classifier that the maps came from, which another program has; "
+            "leave the setting out"
         )
 
 

@@ -199,12 +199,12 @@ def refinement_stages(maps: Path, digest: str) -> tuple[Stage, ...]:
             inputs=digest,
         ),
     )
-    left_out = ("classify", "cams", "spread", "recalibrate", "weigh")
-    return (*first, *(stage for stage in STAGES if stage.name not in left_out))
+    return (*first, *(stage for stage in STAGES if stage.name not in ("classify", "cams")))
 
 
 OF_MAPS = ("amr.compensation=false", "spread.prototypes=false", "spread.spreading=false")
-"""Settings of such a run: there is no branch of our own, and nothing that reads its classifier."""
+"""Settings that such a run begins with: the maps as they are. If set, maps are spread along the
+backbone's features, and a compensation branch learns from them as from a spotlight's."""
 
 
 @dataclass(frozen=True)

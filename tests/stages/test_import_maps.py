@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from weakseg import api
 from weakseg.cli import main
@@ -155,7 +156,35 @@ def test_a_folder_that_is_none_is_said_before_anything_runs(data, tmp_path, caps
     assert "MAPS" in capsys.readouterr().err
 
 
-def test_settings_that_maps_of_others_do_not_have_are_refused(data, tmp_path):
-    for setting in ("amr.compensation=true", "spread.spreading=true"):
-        with pytest.raises(ConfigError, match="leave the setting out"):
-            api.refine(data, tmp_path, tmp_path / "run", overrides=(setting,))
+@pytest.mark.parametrize(
+    "settings",
+    [("spread.prototypes=true",), ("amr.compensation=true", "amr.supervision=maps")],
+)
+def test_settings_that_need_the_maps_classifier_are_refused(settings, data, tmp_path):
+    with pytest.raises(ConfigError, match=f"{settings[-1]} needs the classifier"):
+        api.refine(data, tmp_path, tmp_path / "run", overrides=settings)
+
+
+def test_a_compensation_branch_learns_from_maps_of_another_program(data, tmp_path):
+    catalog = open_catalog(data)
+    folder = write_maps(tmp_path / "maps", catalog)
+    fit = ("recalibrate.fit.epochs=2", "recalibrate.fit.batch_size=4", "recalibrate.fit.workers=0")
+    small = ("augment.crop=64", "augment.long_side=[64, 80]", "cams.scales=[1.0]")
+    asked = ("amr.compensation=true", "spread.spreading=true", "refine.kind=none")
+    summary = api.refine(
+        data,
+        folder,
+        tmp_path / "run",
+        until="evaluate",
+        overrides=(*SET, *fit, *small, *asked),
+    )
+    assert {"spread", "recalibrate", "weigh"} <= {stage.name for stage in summary.stages}
+    sample = next(sample for sample in catalog if sample.tags)
+    kept = ImageMaps.load(summary.run, "weigh", sample.id)
+    assert {"compensation", "weighted", "compensation_spread", "weighted_spread"} == set(kept.maps)
+    raw = ImageMaps.load(summary.run, "cams", sample.id).maps["spotlight"]
+    own, grid = kept.maps["compensation"], kept.maps["compensation"].shape[-2:]
+    wide = functional.interpolate(raw[None], size=grid, mode="bilinear", antialias=True)[0]
+    peak = (wide + own).amax(dim=(1, 2), keepdim=True)
+    assert float((kept.maps["weighted"] - (wide + own) / peak).abs().max()) < 0.05
+    assert (summary.run / "masks" / f"{sample.id}.png").is_file()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from weakseg.ops.cams import grid_size, normalized, resized_images, weighted_cam
 from weakseg.ops.propagation import spread_over_scales
@@ -55,7 +56,7 @@ def weigh(context: StageContext) -> Mapping[str, object]:
                 classes = kept.classes.tolist()
                 found = [normalized(branch[place, classes]) for branch in maps]
                 if not moved:
-                    found.append(kept.maps["spotlight"].to(inference.device))
+                    found.append(_alike(kept.maps["spotlight"], found[0]))
                 kinds = _weighted(found[0], found[1], config.cams.xi)
                 if details:
                     size = grid_size(images.shape[-2], images.shape[-1])
@@ -68,12 +69,26 @@ def weigh(context: StageContext) -> Mapping[str, object]:
                     ]
                     if not moved:
                         spread = ImageMaps.load(context.run.path, "spread", sample.id)
-                        wide.append(spread.maps["spotlight"].to(inference.device))
+                        wide.append(_alike(spread.maps["spotlight"], wide[0]))
                     both = _weighted(wide[0], wide[1], config.cams.xi)
                     kinds |= {f"{name}{SPREAD}": value for name, value in both.items()}
                 ImageMaps(kept.classes, kept.size, kinds).save(context.dir, sample.id)
             advance(len(samples))
     return {"images": len(catalog)}
+
+
+def _alike(spotlight: Tensor, compensation: Tensor) -> Tensor:
+    """The spotlight's maps on the compensation's grid: another program's have one of their own."""
+    spotlight = spotlight.to(compensation.device)
+    if not len(spotlight) or spotlight.shape == compensation.shape:
+        return spotlight
+    return functional.interpolate(
+        spotlight[None],
+        size=compensation.shape[-2:],
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    )[0]
 
 
 def _weighted(compensation: Tensor, spotlight: Tensor, xi: float) -> dict[str, Tensor]:
