@@ -10,14 +10,15 @@ from PIL import Image, ImageDraw
 from weakseg import api
 from weakseg.data.images import image_size, read_mask
 from weakseg.predict import Labeler
+from weakseg.sources.check import check_catalog
 from weakseg.sources.class_names import VOC_CLASSES
-from weakseg.types import DataError
+from weakseg.sources.source import open_catalog
+from weakseg.types import DataError, RunError
 
 SIDE = 64
 SMALL = (
     "backbone.weights=none",
     "segment.backbone.weights=none",
-    "dry_run=2",
     "device=cpu",
     "precision=fp32",
     "augment.crop=64",
@@ -83,7 +84,12 @@ def devkit(tmp_path_factory):
         "val": [f"2007_00{n:04d}" for n in range(61, 65)],
         "sbd": [f"2008_00{n:04d}" for n in range(2, 6)],
     }
-    for folder in ("Annotations", "SegmentationClass", "SegmentationObject", "SegmentationClassAug"):
+    for folder in (
+        "Annotations",
+        "SegmentationClass",
+        "SegmentationObject",
+        "SegmentationClassAug",
+    ):
         (root / folder).mkdir(parents=True)
     seed = 0
     for part, names in lists.items():
@@ -167,7 +173,7 @@ def check_run(out, train, val, classes):
     scores = json.loads((out / "validate" / "metrics.json").read_text())
     assert scores["images"] == val
     assert 0 <= scores["mean_iou"] <= 1
-    assert len(scores["classes"]) == classes + 1
+    assert len(scores["iou"]) == classes + 1
     assert Labeler.from_run(out, "cpu").class_names == tuple(names)
     for stage in ("classify", "recalibrate", "relate", "segment", "masks", "validate"):
         done = json.loads((out / stage / "done.json").read_text())["summary"]
@@ -177,23 +183,25 @@ def check_run(out, train, val, classes):
     assert "Dry run." in (out / "report.html").read_text()
 
 
-def test_paper_voc_takes_train_aug_and_is_tried_on_val(devkit, tmp_path, capsys):
+def test_paper_voc_takes_train_aug_and_is_tried_on_val(devkit, tmp_path, weak):
     out = tmp_path / "voc"
-    run = api.run(devkit, out, preset="paper-voc", overrides=SMALL)
+    sizes = [word for text in SMALL for word in ("--set", text)]
+    code, printed, _ = weak(
+        "run", devkit, "--preset", "paper-voc", "--steps", 2, "--out", out, *sizes
+    )
+    assert code == 0
     check_run(out, train=8, val=4, classes=20)
-    printed = capsys.readouterr().out
     assert "preset paper-voc: split train_aug, tried on val" in printed
     assert printed.count("DRY RUN") == 2
     assert tuple(json.loads((out / "catalog.json").read_text())["classes"]) == VOC_CLASSES
     # Only the images of train have truth beside their tags: those of SBD score nothing.
-    assert run.metrics["images"] == 4
-    assert [stage.name for stage in run.stages][-1] == "validate"
-    assert "spread" not in {stage.name for stage in run.stages}
+    assert json.loads((out / "evaluate" / "metrics.json").read_text())["images"] == 4
+    assert not (out / "spread").exists()
 
 
 def test_paper_coco_takes_train2014_and_is_tried_on_val2014(coco, tmp_path, capsys):
     out = tmp_path / "coco"
-    api.run(coco, out, preset="paper-coco", overrides=SMALL)
+    api.run(coco, out, preset="paper-coco", overrides=(*SMALL, "dry_run=2"))
     check_run(out, train=10, val=3, classes=80)
     assert "preset paper-coco: split train2014, tried on val2014" in capsys.readouterr().out
     names = [sample["id"] for sample in json.loads((out / "catalog.json").read_text())["samples"]]
@@ -209,11 +217,49 @@ def test_an_image_of_train_aug_without_xml_is_a_fault_with_its_line(devkit, tmp_
         (tmp_path / "kept.xml").rename(devkit / "Annotations" / "2008_000003.xml")
 
 
+def test_lists_of_few_images_of_paths_and_masks_of_sbd(devkit, coco, tmp_path):
+    """What docs/paper.md says of the data sets, where nothing has to be trained."""
+    lists = devkit / "ImageSets" / "Segmentation"
+    (lists / "few.txt").write_text("2007_000032\n2008_000002\n")
+    paths = ("/JPEGImages/{0}.jpg /SegmentationClassAug/{0}.png\n").format("2008_000004")
+    (lists / "paths.txt").write_text(paths)
+    (coco / "ImageSets").mkdir()
+    (coco / "ImageSets" / "few.txt").write_text("train2014/COCO_train2014_000000000009\n")
+    (devkit / "SegmentationClassAug").rename(devkit / "masks")
+    try:
+        few = open_catalog(devkit, split="few")
+        assert [(sample.id, sample.has_truth) for sample in few] == [
+            ("2007_000032", True),
+            ("2008_000002", True),
+        ]
+        assert few["2007_000032"].mask.parent.name == "SegmentationClass"
+        assert [sample.id for sample in open_catalog(devkit, split="paths")] == ["2008_000004"]
+        some = open_catalog(coco, split="few")
+        assert (len(some), len(some.classes)) == (1, 80)
+        assert check_catalog(devkit, split="few").ok
+    finally:
+        (devkit / "masks").rename(devkit / "SegmentationClassAug")
+        for path in (lists / "few.txt", lists / "paths.txt", coco / "ImageSets" / "few.txt"):
+            path.unlink()
+        (coco / "ImageSets").rmdir()
+
+
+def test_other_splits_than_the_presets(devkit, tmp_path):
+    options = {"preset": "paper-voc", "until": "classify"}
+    small = ("backbone.name=resnet18", *SMALL, "dry_run=1")
+    api.run(devkit, tmp_path / "one", split="train", val="", overrides=small, **options)
+    assert json.loads((tmp_path / "one" / "catalog.json").read_text())["split"] == "train"
+    assert not (tmp_path / "one" / "catalog_val.json").exists()
+    api.run(devkit, tmp_path / "all", split="", val="", overrides=small, **options)
+    samples = json.loads((tmp_path / "all" / "catalog.json").read_text())["samples"]
+    assert len(samples) == 12
+
+
 def test_a_dry_run_is_no_beginning_of_a_real_one(devkit, tmp_path):
-    pytest.importorskip("torch")
-    out = tmp_path / "run"
+    options = {"preset": "paper-voc", "until": "classify"}
     small = ("backbone.name=resnet18", *SMALL)
-    api.run(devkit, out, preset="paper-voc", overrides=small, until="classify")
-    real = [text for text in small if text != "dry_run=2"]
-    with pytest.raises(api.RunError, match=r"dry_run: 2 → absent"):
-        api.run(devkit, out, preset="paper-voc", overrides=real, until="classify")
+    pieces = ("fit.batch_size=4", "fit.accumulate=2", "dry_run=2")
+    run = api.run(devkit, tmp_path / "run", overrides=(*small, *pieces), **options)
+    assert run["classify"].summary["steps"] == 2
+    with pytest.raises(RunError, match=r"dry_run: 2 → \(absent\)"):
+        api.run(devkit, tmp_path / "run", overrides=small, **options)
