@@ -17,6 +17,7 @@ from weakseg.types import Catalog, ConfigError, DataError, RunError, Sample
 class Config(BaseModel):
     seed: int = 0
     device: str = "cpu"
+    dry_run: int | None = None
     fit: dict[str, Any] = {"epochs": 5}
     cams: dict[str, Any] = {"scale": 1}
 
@@ -242,11 +243,27 @@ def test_another_process_waits_for_what_it_needs(go, stages, monkeypatch):
     assert summary.stages == ()
 
 
+def test_a_dry_run_is_said_twice_and_marks_what_depends_on_it(tmp_path, capsys):
+    stages = Stages()
+    first, *others = stages.table
+    maps = Stage("maps", 1, (), ("cams",), lambda context: {"images": 0})
+    table = (maps, replace(first, reads=("dry_run", "fit")), *others)
+    options = {"catalog": Catalog(("cat",), ()), "stages": table}
+    summary = run_pipeline(Config(dry_run=1), RunDir(tmp_path / "run"), **options)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "DRY RUN" in line]
+    assert len(lines) == 2
+    assert "every training ends after 1 step;" in lines[0]
+    marks = [stage.summary.get("dry_run") for stage in summary.stages]
+    assert marks == [None, 1, 1, 1]
+    with pytest.raises(RunError, match="dry_run"):
+        run_pipeline(Config(), RunDir(tmp_path / "run"), **options)
+
+
 def test_the_table_is_in_order_and_its_functions_take_a_context():
     seen = []
     for stage in STAGES:
         assert set(stage.needs) <= set(seen)
-        assert all(RunConfig().sections([name]) for name in stage.reads)
+        assert all(RunConfig(dry_run=2).sections([name]) for name in stage.reads)
         assert not {"seed", "device", "precision"} & set(stage.reads)
         assert list(inspect.signature(stage.load()).parameters) == ["context"]
         seen.append(stage.name)

@@ -127,11 +127,14 @@ def run(
     Args:
         source: A folder, a tags file or a COCO JSON.
         out: The run's folder; an unfinished run there goes on.
-        preset: `fast`, `standard` or `paper`.
+        preset: `fast`, `standard`, `paper-voc` or `paper-coco`. Those of a paper are made for a
+            data set, whose splits (`weakseg.config.run_config.PRESET_SPLITS`) they bring.
         config: A YAML file of settings over the preset's, or all settings.
-        overrides: Single settings over those, as `fit.epochs=5`.
-        split: The split to use; None: everything.
-        val: Another split, on which the segmentation network is tried; None: it is not.
+        overrides: Single settings over those, as `fit.epochs=5`; with `dry_run=2` every training
+            ends after two steps, to try a run.
+        split: The split to use; None: the preset's, else everything; an empty name: everything.
+        val: Another split, on which the segmentation network is tried; None: the preset's, else it
+            is not; an empty name: it is not.
         kind: The source's kind; None: found by looking.
         until: The last stage to run; None: all.
         skip_bad: Whether to go on without the images that are bad.
@@ -181,12 +184,13 @@ def run(
         settings = load_config(preset, config, (*of_maps, *overrides))
         if maps is not None:
             _require_no_classifier(settings)
+    console = (console or Console()) if first_process() else Console(quiet=True)
+    split, val = _splits("" if config is settings else preset, split, val, console)
     stages_until(until, validation=val is not None)
     if log:
         check_tracker(log)
     folder = RunDir(out)
     folder.check()
-    console = (console or Console()) if first_process() else Console(quiet=True)
     catalog, skipped, checked = _checked(
         source, folder, kind=kind, split=split, skip_bad=skip_bad, console=console, **reading
     )
@@ -310,6 +314,21 @@ def _try_report(summary: PipelineSummary, console: Console) -> None:
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
         console.print(f"report: not written: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _splits(
+    preset: str, split: str | None, val: str | None, console: Console
+) -> tuple[str | None, str | None]:
+    """The splits to use: those asked for, else the preset's; None: all images, or no second one."""
+    from weakseg.config.run_config import PRESET_SPLITS
+
+    if preset in PRESET_SPLITS and (split is None or val is None):
+        own = PRESET_SPLITS[preset]
+        split = own.train if split is None else split
+        val = own.val if val is None else val
+        text = f"preset {preset}: split {split or 'none'}, tried on {val or 'none'}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return split or None, val or None
 
 
 def _refuse_common(catalog: Catalog, second: Catalog, split: str | None, val: str) -> None:

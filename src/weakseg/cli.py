@@ -170,7 +170,9 @@ def parser() -> argparse.ArgumentParser:
 def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--out", type=Path, metavar="RUN", help="the run's folder")
     run.add_argument(
-        "--preset", default="standard", help="fast, standard or paper; default: %(default)s"
+        "--preset",
+        default="standard",
+        help="fast, standard, paper-voc or paper-coco; default: %(default)s",
     )
     run.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
     run.add_argument(
@@ -188,6 +190,12 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
         "--truth-masks",
         action="store_true",
         help="train the segmentation network on true masks: the bound",
+    )
+    run.add_argument(
+        "--steps",
+        type=_count,
+        metavar="N",
+        help="a dry run: every training ends after N steps; as --set dry_run=N",
     )
     run.add_argument("--until", metavar="STAGE", help="the last stage to run")
     run.add_argument(
@@ -210,7 +218,7 @@ def _add_source(sub: _Parser, *, required: bool = True) -> None:
         metavar="KIND",
         help="tags, voc, coco, yolo, labelme … or imagefolder; found by looking",
     )
-    sub.add_argument("--split", metavar="NAME", help="use only this split, as train")
+    sub.add_argument("--split", metavar="NAME", help="use only this split, as train; '': all")
     table = sub.add_argument_group("where looking does not tell how the source is to be read")
     table.add_argument("--image-column", metavar="HEADER", help="the column that names the images")
     table.add_argument("--tags-column", metavar="HEADER", help="the column that holds the tags")
@@ -348,7 +356,7 @@ def _check(options: argparse.Namespace) -> int:
     report = api.check(
         options.source,
         kind=options.kind,
-        split=options.split,
+        split=options.split or None,
         console=progress,
         **_reading(options),
     )
@@ -362,6 +370,7 @@ def _check(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     overrides = [*options.set, *([f"device={options.device}"] if options.device else [])]
     overrides += ["segment.truth_masks=true"] if options.truth_masks else []
+    overrides += [f"dry_run={options.steps}"] if options.steps else []
     refines = options.command == "refine"
     if options.print_config:
         from weakseg.config.run_config import load_config  # noqa: PLC0415

@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -75,7 +75,7 @@ STAGES: tuple[Stage, ...] = (
         "classify",
         version=2,
         needs=(),
-        reads=("backbone", "task", "fit", "augment"),
+        reads=("dry_run", "backbone", "task", "fit", "augment"),
         function="weakseg.stages.classify:classify",
         distributed=True,
     ),
@@ -98,7 +98,7 @@ STAGES: tuple[Stage, ...] = (
         "recalibrate",
         version=2,
         needs=("classify", "cams", "spread"),
-        reads=("backbone", "amr", "spread", "augment", "recalibrate"),
+        reads=("dry_run", "backbone", "amr", "spread", "augment", "recalibrate"),
         function="weakseg.stages.recalibrate:recalibrate",
         distributed=True,
         when=lambda config: config.amr.compensation,
@@ -123,7 +123,7 @@ STAGES: tuple[Stage, ...] = (
         "relate",
         version=1,
         needs=("classify", "seeds"),
-        reads=("backbone", "relate"),
+        reads=("dry_run", "backbone", "relate"),
         function="weakseg.stages.relate:relate",
         distributed=True,
         when=lambda config: config.refine.walks,
@@ -155,7 +155,7 @@ STAGES: tuple[Stage, ...] = (
         "segment",
         version=3,
         needs=("classify", "masks"),
-        reads=("backbone", "segment"),
+        reads=("dry_run", "backbone", "segment"),
         function="weakseg.stages.segment:segment",
         truth=lambda config: config.segment.truth_masks,
         distributed=True,
@@ -342,6 +342,9 @@ def run_pipeline(
                 name=VALIDATION,
             )
         run.save_config(config.to_yaml())
+        dry = _dry_stages(config, wanted)
+        if dry:
+            _say(console, f"DRY RUN: every training ends after {_steps(config)}; {_NOTHING}")
         for stage in wanted:
             folder = run.open_stage(stage.name, prints[stage.name], force=force)
             if already := folder.done:
@@ -351,14 +354,37 @@ def run_pipeline(
                 context = StageContext(own, catalog, run, folder, console, second)
                 with folder.timed():
                     summary = stage.load()(context)
-                folder.finish(summary)
+                folder.finish({**summary, **_mark(config, stage, dry)})
                 gc.collect()
                 release_memory()
                 _say(console, f"{stage.name}: done in {folder.record['seconds']:.1f} s")
             seconds = float(folder.record["seconds"])
             summaries.append(StageSummary(stage.name, already, seconds, folder.summary))
+    if dry:
+        _say(console, f"DRY RUN, each training of {_steps(config)}: {_NOTHING}")
     peak, child = _peak_memory()
     return PipelineSummary(run.path, tuple(summaries), time.monotonic() - begun, peak, child)
+
+
+_NOTHING = "its masks, network and scores say nothing of the method"
+
+
+def _steps(config: RunConfig) -> str:
+    return f"{config.dry_run} step{'s' * (config.dry_run != 1)}"
+
+
+def _dry_stages(config: RunConfig, stages: Sequence[Stage]) -> set[str]:
+    """The stages that a dry run cuts short, and all that read their results."""
+    dry: set[str] = set()
+    for stage in stages if config.dry_run is not None else ():
+        if "dry_run" in stage.reads or not dry.isdisjoint(stage.needs):
+            dry.add(stage.name)
+    return dry
+
+
+def _mark(config: RunConfig, stage: Stage, dry: Collection[str]) -> Mapping[str, object]:
+    """What `done.json` says of a stage besides its own summary."""
+    return {"dry_run": config.dry_run} if stage.name in dry else {}
 
 
 def _assist(

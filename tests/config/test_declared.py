@@ -32,7 +32,8 @@ def test_others_are_refused_by_name(read):
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_what_is_declared_exists_and_counts(stage):
-    flat = CONFIG.sections(tuple(RunConfig.model_fields))
+    dry = load_config("fast", overrides=["dry_run=2"])
+    flat = dry.sections(tuple(RunConfig.model_fields))
     for name in stage.reads:
         assert any(key == name or key.startswith(f"{name}.") for key in flat), name
     mine = CONFIG.sections(stage.reads)

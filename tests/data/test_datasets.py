@@ -94,6 +94,13 @@ def test_fewer_images_than_a_batch_fill_it():
     assert [len(batch) for batch in ShuffledBatches(3, 8, 1)] == [8]
 
 
+def test_a_limit_cuts_the_epochs_short_and_never_lengthens_them():
+    everything = list(ShuffledBatches(10, 4, 2, seed=1))
+    cut = ShuffledBatches(10, 4, 2, seed=1, limit=4)
+    assert (len(cut), list(cut)) == (4, everything[:4])
+    assert list(ShuffledBatches(10, 4, 2, seed=1, limit=40)) == everything
+
+
 def test_batches_of_one_size_hold_every_image_once():
     sizes = [(10, 20), (20, 10), (10, 20), (30, 30), (10, 20)]
     batches = list(BatchesOfOneSize(sizes, 2, 10_000))

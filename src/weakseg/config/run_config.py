@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +18,7 @@ from weakseg.ops.propagation import SpreadSettings
 from weakseg.ops.prototypes import PrototypeSettings
 from weakseg.ops.refinement import RefineSettings
 from weakseg.ops.seeds import SeedSettings
-from weakseg.ops.tta import PredictSettings
+from weakseg.ops.tta import ValidatePredictSettings
 from weakseg.ops.walk import WalkSettings
 from weakseg.training.fit import FitSettings
 from weakseg.training.mask_task import SegmentSettings
@@ -43,6 +43,11 @@ ENVIRONMENT = frozenset(
 a run begun on one machine goes on on another."""
 
 
+_OPTIONAL = frozenset(("dry_run", "steps", "crf"))
+"""Settings that change nothing unless they are set. Then only do they belong to a fingerprint: runs
+of before there were such settings go on."""
+
+
 class RunConfig(BaseModel):
     """All settings of a run."""
 
@@ -51,6 +56,9 @@ class RunConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31, description="of every random choice")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="where to compute; auto: cuda, else mps, else cpu"
+    )
+    dry_run: int | None = Field(
+        None, ge=1, description="every training ends after so many steps, to try a run; null: never"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the device has instructions for it, else fp32"
@@ -96,8 +104,8 @@ class RunConfig(BaseModel):
     segment: SegmentSettings = Field(
         default_factory=SegmentSettings, description="the segmentation network"
     )
-    predict: PredictSettings = Field(
-        default_factory=PredictSettings, description="how it predicts the validation images"
+    predict: ValidatePredictSettings = Field(
+        default_factory=ValidatePredictSettings, description="how it predicts the validation images"
     )
     evaluate: EvaluateSettings = Field(
         default_factory=EvaluateSettings, description="what is scored where truth exists"
@@ -110,13 +118,14 @@ class RunConfig(BaseModel):
     def sections(self, names: Sequence[str]) -> dict[str, Any]:
         """Sections, or single settings as `refine.maps`, as plain values, for a fingerprint.
 
-        What belongs to `ENVIRONMENT` is left out.
+        What belongs to `ENVIRONMENT` is left out, and what changes nothing unless it is set.
         """
         everything = _flat(self.model_dump(mode="json"))
         return {
             key: value
             for key, value in everything.items()
             if key not in ENVIRONMENT
+            and not (value is None and key.rpartition(".")[2] in _OPTIONAL)
             and any(key == name or key.startswith(f"{name}.") for name in names)
         }
 
@@ -129,6 +138,68 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _published(long_side: int) -> Mapping[str, object]:
+    """AMR's experiment (AAAI 2022) with IRN (CVPR 2019) and DeepLab-v2 (TPAMI 2018), no climbing.
+
+    Args:
+        long_side: Of the data set's images, in pixels: they are looked at as they are.
+    """
+    half_to_one_and_a_half = [long_side // 2, long_side * 3 // 2]
+    return {
+        "backbone": {"name": "resnet50.tv_in1k", "freeze_stages": 0},
+        "amr": {
+            "supervision": "maps",
+            "shared_stages": 0,
+            "placement": "block",
+            "amplitude": "density",
+            "gated": False,
+        },
+        "fit": {"epochs": 5, "lr": 0.01, "warmup": 0.0, "clip": 0.0},
+        "recalibrate": {
+            "cps_maps": "raw",
+            "compensation_lr": 10.0,
+            "fit": {"epochs": 8, "warmup": 0.0, "clip": 0.0},
+        },
+        "augment": {"crop": 512, "long_side": [320, 640]},
+        "cams": {"long_side": long_side, "scales": [0.5, 1.0, 1.5, 2.0]},
+        "spread": {"prototypes": False, "spreading": False},
+        "seeds": {"foreground": 0.3, "background": 0.05, "long_side": long_side},
+        "relate": {
+            "displacement": True,
+            "fit": {"batch_size": 32, "clip": 0.0},
+            "augment": {"crop": 512, "long_side": half_to_one_and_a_half},
+        },
+        "refine": {"kind": "irn", "threshold": 0.25},
+        "segment": {
+            "backbone": {"name": "resnet101.tv_in1k", "output_stride": 8, "freeze_stages": 0},
+            "network": {"decoder": "deeplabv2", "dropout": 0.0},
+            "task": {"ema": 0.0},
+            "fit": {
+                "steps": 30_000,
+                "epochs": 29,
+                "batch_size": 10,
+                "lr": 2.5e-4,
+                "weight_decay": 5e-4,
+                "warmup": 0.0,
+                "clip": 0.0,
+            },
+            "augment": {"crop": 321, "long_side": half_to_one_and_a_half, "color": 0.0},
+            "long_side": long_side,
+            "held_out": 0.0,
+        },
+        "predict": {
+            "scales": [0.5, 0.75, 1.0, 1.25, 1.5],
+            "crf": {
+                "gaussian_sxy": 1.0,
+                "gaussian_weight": 3.0,
+                "bilateral_sxy": 67.0,
+                "bilateral_srgb": 3.0,
+                "bilateral_weight": 4.0,
+            },
+        },
+    }
 
 
 PRESETS: Mapping[str, Mapping[str, object]] = {
@@ -149,36 +220,8 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "recalibrate": {"fit": {"accumulate": 2}},
         "augment": {"crop": 288, "long_side": [288, 480]},
     },
-    "paper": {
-        "backbone": {"name": "resnet50", "weights": "timm"},
-        "amr": {
-            "supervision": "maps",
-            "shared_stages": 1,
-            "placement": "block",
-            "amplitude": "density",
-            "gated": False,
-        },
-        "recalibrate": {"cps_maps": "raw", "compensation_lr": 10.0, "fit": {"epochs": 8}},
-        "fit": {"epochs": 8, "lr": 0.01, "warmup": 0.0},
-        "augment": {"crop": 512, "long_side": [320, 640]},
-        "cams": {"scales": [0.5, 1.0, 1.5, 2.0]},
-        "segment": {
-            "backbone": {"name": "resnet101", "weights": "timm", "output_stride": 8},
-            "network": {"decoder": "deeplabv2", "dropout": 0.0},
-            "task": {"ema": 0.0},
-            "fit": {
-                "epochs": 28,
-                "batch_size": 10,
-                "lr": 2.5e-4,
-                "weight_decay": 5e-4,
-                "warmup": 0.0,
-            },
-            "augment": {"crop": 320, "long_side": [250, 750], "color": 0.0},
-            "long_side": 500,
-            "held_out": 0.0,
-        },
-        "predict": {"scales": [0.5, 0.75, 1.0, 1.25, 1.5]},
-    },
+    "paper-voc": _published(500),
+    "paper-coco": _published(640),
     "demo": {
         "fit": {"epochs": 9, "batch_size": 8, "lr": 0.01},
         "recalibrate": {"fit": {"epochs": 4, "batch_size": 8}},
@@ -200,13 +243,32 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
 """What each preset changes of the defaults."""
 
 
+class Splits(NamedTuple):
+    """Names of a source's splits.
+
+    Attributes:
+        train: What is learnt from.
+        val: What the segmentation network is tried on.
+    """
+
+    train: str
+    val: str
+
+
+PRESET_SPLITS: Mapping[str, Splits] = {
+    "paper-voc": Splits("train_aug", "val"),
+    "paper-coco": Splits("train2014", "val2014"),
+}
+"""The splits of presets that are made for a data set; `split` and `val` of a run come before."""
+
+
 def load_config(
     preset: str = "standard", file: Path | str | None = None, overrides: Sequence[str] = ()
 ) -> RunConfig:
     """Lays a preset, a file and overrides over the defaults, the later over the earlier.
 
     Args:
-        preset: `fast`, `standard`, `paper` or `demo`.
+        preset: `fast`, `standard`, `paper-voc`, `paper-coco` or `demo`.
         file: A YAML file of settings; a run's `config.yaml` is one.
         overrides: Single settings, as `fit.epochs=5`; the values are YAML.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -143,16 +144,30 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
         batch_size: Items a batch.
         epochs: Number of epochs.
         seed: Of the order.
+        limit: Most batches in all; None: those of all epochs.
     """
 
-    def __init__(self, count: int, batch_size: int, epochs: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        epochs: int,
+        seed: int = 0,
+        *,
+        limit: int | None = None,
+    ) -> None:
         self.count, self.batch_size, self.epochs, self.seed = count, batch_size, epochs, seed
         self.batches_per_epoch = -(-count // batch_size)
+        self.limit = limit
 
     def __len__(self) -> int:
-        return self.epochs * self.batches_per_epoch
+        batches = self.epochs * self.batches_per_epoch
+        return batches if self.limit is None else min(batches, self.limit)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return islice(self._all(), len(self))
+
+    def _all(self) -> Iterator[list[tuple[int, int]]]:
         for epoch in range(self.epochs):
             generator = torch.Generator().manual_seed(hash((self.seed, epoch)) & (2**63 - 1))
             order = torch.randperm(self.count, generator=generator).tolist()

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from torch import Tensor
 from torch.nn import functional
 
+from weakseg.ops.crf import CRFSettings
+
 _FORWARD_PIXELS = 1_000_000
 """Maximum pixels that go through the network at once; a larger image goes alone."""
 
@@ -27,6 +29,17 @@ class PredictSettings(BaseModel):
         (1.0,), min_length=1, description="multiples of the working size"
     )
     mirror: bool = Field(True, description="use the mirror image, too")
+
+
+class ValidatePredictSettings(PredictSettings):
+    """How it predicts images that it is scored on.
+
+    Attributes:
+        crf: The dense CRF that its probabilities go through, its deviations in pixels of an image
+            of long side 500; None: the most probable label is taken.
+    """
+
+    crf: CRFSettings | None = Field(None, description="dense CRF on the probabilities; null: none")
 
 
 @torch.no_grad()

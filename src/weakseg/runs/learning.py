@@ -41,7 +41,7 @@ def learn(
         views: A data set asked by (epoch, index), with a length.
         settings: How to train.
         folder: Where checkpoint and log are kept; None: the stage's own.
-        epochs: Passes over the views; None: as set.
+        epochs: Passes over the views; None: as set. A dry run ends earlier.
 
     Raises:
         ConfigError: A batch cannot be divided among the processes of the launcher.
@@ -54,11 +54,13 @@ def learn(
             f"pieces, {settings.accumulate} for each of {process_count()} processes; set this "
             "stage's batch_size to a multiple"
         )
+    limits = [n for n in (settings.steps, config.dry_run) if n is not None]
     batches = ShuffledBatches(
         len(views),  # type: ignore[arg-type]
         settings.batch_size // pieces,
         settings.epochs if epochs is None else epochs,
         config.seed,
+        limit=min(limits) * pieces if limits else None,
     )
     workers = reading_workers(settings)
     loader = DataLoader(

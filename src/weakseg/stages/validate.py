@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from weakseg.data.images import image_size, read_mask
+from torch import Tensor
+
+from weakseg.data.images import image_size, read_mask, read_sample
 from weakseg.data.masks import write_mask
 from weakseg.metrics.scores import MaskScorer, size_text, top_label
+from weakseg.ops.cams import upsampled
+from weakseg.ops.crf import CRFSettings, DenseCRF
+from weakseg.ops.seeds import scaled_crf
 from weakseg.predict import MODEL, Labeler, label_samples
 from weakseg.runs.context import StageContext
 from weakseg.runs.terminal_tables import mask_table
+from weakseg.training.memory import kept_memory
 from weakseg.types import DataError, Sample
 
 
 def validate(context: StageContext) -> Mapping[str, object]:
     """Label every image of the second split: `<id>.png`; score those with truth: `metrics.json`.
 
-    The network is given no tags.
+    The network is given no tags. If set, its probabilities go through the dense CRF (DeepLab-v2,
+    TPAMI 2018, section 3.3).
 
     Raises:
         DataError: A true mask does not fit its image or the classes.
@@ -35,7 +42,9 @@ def validate(context: StageContext) -> Mapping[str, object]:
     )
     missing = [sample for sample in catalog if not context.dir.file(f"{sample.id}.png").is_file()]
     with context.track("validate", len(catalog), done=len(catalog) - len(missing)) as advance:
-        for sample, labels in label_samples(labeler, missing):
+        crf = config.predict.crf
+        found = _refined(labeler, missing, crf) if crf else label_samples(labeler, missing)
+        for sample, labels in found:
             write_mask(context.dir.file(f"{sample.id}.png"), labels, classes)
             advance()
     scorer = MaskScorer(len(classes), config.evaluate)
@@ -53,6 +62,22 @@ def validate(context: StageContext) -> Mapping[str, object]:
     title = f"Segmentation network on {scores.images} images of the second split, in percent"
     context.console.print(mask_table(record, title))
     return {**counts, "mean_iou": scores.mean_iou, "mean_boundary_iou": scores.mean_boundary_iou}
+
+
+def _refined(
+    labeler: Labeler, samples: Sequence[Sample], crf: CRFSettings
+) -> Iterator[tuple[Sample, Tensor]]:
+    """The mask of each sample after the dense CRF, uint8 [H,W] on the CPU, as they are ready."""
+    with kept_memory():
+        for labeled in labeler.stream([sample.image for sample in samples], maps=True):
+            sample = samples[labeled.number]
+            if labeled.mask is None or labeled.maps is None:
+                raise labeled.error or RuntimeError("a mask is missing")
+            height, width = labeled.mask.shape
+            shares = upsampled(labeled.maps.to(labeler.device), (height, width))
+            image = read_sample(sample).to(labeler.device)
+            refined = DenseCRF(image, scaled_crf(crf, max(height, width))).label(shares)
+            yield sample, refined.cpu()
 
 
 def _check_truth(sample: Sample, classes: int) -> None:

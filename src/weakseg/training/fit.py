@@ -33,6 +33,8 @@ class FitSettings(BaseModel):
 
     Attributes:
         epochs: Passes over the images.
+        steps: Steps after which training ends, though the epochs have more; the learning rate
+            decays over as many. None: after the epochs.
         batch_size: Images a step, over all processes and accumulated pieces.
         accumulate: Pieces that a batch is computed in; more need less memory.
         lr: Learning rate at its highest.
@@ -50,6 +52,7 @@ class FitSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(6, ge=1, description="passes over the images")
+    steps: int | None = Field(None, ge=1, description="most steps in all; null: all of the epochs")
     batch_size: int = Field(16, ge=1, description="images per step")
     accumulate: int = Field(1, ge=1, description="pieces that a batch is computed in")
     lr: float = Field(0.02, gt=0, description="highest learning rate")
