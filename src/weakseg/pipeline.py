@@ -144,6 +144,14 @@ STAGES: tuple[Stage, ...] = (
         function="weakseg.stages.masks:masks",
     ),
     Stage(
+        "verify",
+        version=1,
+        needs=("cams", "masks"),
+        reads=("backbone", "cams", "verify"),
+        function="weakseg.stages.verify:verify",
+        when=lambda config: config.verify.images > 0,
+    ),
+    Stage(
         "evaluate",
         version=4,
         needs=("cams", "spread", "weigh", "walk", "masks"),
@@ -362,6 +370,8 @@ def run_pipeline(
             summaries.append(StageSummary(stage.name, already, seconds, folder.summary))
     if dry:
         _say(console, f"DRY RUN, each training of {_steps(config)}: {_NOTHING}")
+    for verdict in (v for each in summaries for v in each.summary.get("verdicts", ())):
+        _say(console, f"{verdict['severity'].upper()} {verdict['about']}: {verdict['text']}")
     peak, child = _peak_memory()
     return PipelineSummary(run.path, tuple(summaries), time.monotonic() - begun, peak, child)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from weakseg.config.layers import Layer, assemble, assignment_layer, read_layer, to_yaml
 from weakseg.data.transforms import AugmentSettings
 from weakseg.metrics.confusion import EvaluateSettings
+from weakseg.metrics.verdicts import VerifySettings
 from weakseg.models.amr import AMRSettings
 from weakseg.models.backbones import BackboneSettings
 from weakseg.ops.cams import CamSettings
@@ -100,6 +101,9 @@ class RunConfig(BaseModel):
     )
     refine: RefineSettings = Field(
         default_factory=RefineSettings, description="how maps become masks"
+    )
+    verify: VerifySettings = Field(
+        default_factory=VerifySettings, description="how the run judges its masks without truth"
     )
     segment: SegmentSettings = Field(
         default_factory=SegmentSettings, description="the segmentation network"

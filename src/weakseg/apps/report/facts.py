@@ -19,6 +19,7 @@ from weakseg.apps.report.readings import (
 )
 from weakseg.config import RunConfig
 from weakseg.files import read_json
+from weakseg.metrics.verdicts import Verdict
 from weakseg.pipeline import STAGES
 from weakseg.runs.context import StageContext
 from weakseg.runs.run_dir import RunDir
@@ -35,6 +36,7 @@ ABOUT: Mapping[str, str] = {
     "relate": "A network learns from the seeds which neighbouring pixels belong together.",
     "walk": "The maps spread up to the boundaries between objects, and stop there.",
     "masks": "Every pixel becomes a class or background: a mask for every photo.",
+    "verify": "What tags alone tell of the masks: whether they are any good, in words.",
     "segment": "A segmentation network learns from the masks, so that it can do new photos.",
     "validate": "The segmentation network is scored on photos that it has not learned from.",
     "evaluate": "Maps and masks are compared with true masks, where there are some.",
@@ -100,6 +102,7 @@ class Facts:
         thresholds: Chosen by the stage `masks`, by kind of map.
         kind: The kind of map that the masks were made of, or that stands for it.
         maskless: Ids of tagged images without any mask.
+        verdicts: What the run says of its masks, the worst first.
         logs: Of every training.
         scores: All there are, in the order of stages.
         sweeps: Of the stage `evaluate`.
@@ -119,6 +122,7 @@ class Facts:
     thresholds: Mapping[str, float]
     kind: str
     maskless: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
     logs: tuple[TrainingLog, ...]
     scores: tuple[Score, ...]
     sweeps: tuple[Sweep, ...]
@@ -147,7 +151,10 @@ def read_facts(path: Path) -> Facts:
     folders = [StageDir(path / name) for name in _stage_names(path, context.config)]
     done = [folder for folder in folders if folder.done]
     total = sum(float(folder.record["seconds"]) for folder in done)
-    masks = next((folder.summary for folder in done if folder.path.name == "masks"), {})
+    masks, judged = (
+        next((folder.summary for folder in done if folder.path.name == name), {})
+        for name in ("masks", "verify")
+    )
     ended = max((folder.path / "done.json" for folder in done), key=_mtime, default=None)
     metrics = {
         folder.path.name: read_json(folder.path / "metrics.json")
@@ -177,6 +184,7 @@ def read_facts(path: Path) -> Facts:
             (str(kind) for kind in (masks.get("maps"), *_KINDS) if kind in thresholds), _KINDS[0]
         ),
         maskless=tuple(map(str, masks.get("tagged_without_mask") or ())),
+        verdicts=tuple(Verdict(**each) for each in judged.get("verdicts") or ()),
         logs=tuple(log for folder in folders if (log := _training_log(folder)) is not None),
         scores=tuple(
             score

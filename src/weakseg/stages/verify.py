@@ -1,0 +1,184 @@
+"""Stage `verify`: whether the masks are any good, as far as tags alone can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from weakseg.data.images import read_mask
+from weakseg.metrics.verdicts import WHOLE_IMAGE, ClassFigures, verdicts
+from weakseg.models.amr import AMR, AMRSettings
+from weakseg.ops.evidence import HeldOut, held_out, nearest_words, word_histograms
+from weakseg.ops.prototypes import kmeans
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import ImageMaps
+from weakseg.stages.cams import map_batches
+from weakseg.training.device import Inference
+from weakseg.training.memory import kept_memory
+from weakseg.types import Sample
+
+WORDS = 256
+"""Visual words of each of two stages."""
+
+_STAGES = (2, 3)
+"""Whose features words are made of: cells of 8 and 16 pixels, which tell surfaces apart."""
+
+_VOCABULARY_IMAGES = 128
+_VOCABULARY = 20_000
+"""From how many images, and of how many positions, words are made."""
+
+
+@kept_memory()
+def verify(context: StageContext) -> Mapping[str, object]:
+    """Judge the masks of some images without any truth; writes `verify.json`.
+
+    Three questions, of each class: can images with its tag be told from images without it, by
+    images held out? Did maps and masks come to anything? And do its masks cover what also occurs
+    where the tag is absent? Of each position, the surface (its nearest visual words, of features of
+    the pretrained network) speaks for the tag or against it, by the other images; masks of the
+    thing itself leave outside what speaks against it. This question is asked only where surfaces
+    alone tell the tag of images held out.
+
+    Returns:
+        The verdicts in words, the worst first, and each class's figures.
+    """
+    samples = _chosen(context.catalog.samples, context.config.verify.images)
+    names = context.catalog.classes
+    tags = torch.zeros(len(samples), len(names), dtype=torch.bool)
+    for place, sample in enumerate(samples):
+        tags[place, list(sample.tags)] = True
+    figures = {name: ClassFigures() for name in names}
+    _count(context, samples, figures)
+    if samples:
+        _judge(context, samples, tags, list(figures.values()))
+    found = verdicts(figures)
+    record = {
+        "images": len(samples),
+        "verdicts": [asdict(verdict) for verdict in found],
+        "classes": {name: asdict(each) for name, each in figures.items()},
+    }
+    context.dir.write_json("verify.json", record)
+    return record
+
+
+def _chosen(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """At most so many samples, spread over all."""
+    if not most:
+        return []
+    step = -(-len(samples) // most)
+    return list(samples[::step])
+
+
+def _count(
+    context: StageContext, samples: Iterable[Sample], figures: Mapping[str, ClassFigures]
+) -> None:
+    names = context.catalog.classes
+    for sample in samples:
+        if not sample.tags:
+            continue
+        maps = ImageMaps.load(context.run.path, "cams", sample.id)
+        mask = _mask(context, sample)
+        for k, peak in zip(
+            maps.classes.tolist(), maps.maps["spotlight"].amax(dim=(1, 2)).tolist(), strict=True
+        ):
+            own, share = figures[names[k]], float((mask == k + 1).float().mean())
+            own.images += 1
+            own.empty_maps += peak <= 0
+            own.without_mask += share == 0
+            own.whole_image += share >= WHOLE_IMAGE
+
+
+def _mask(context: StageContext, sample: Sample) -> Tensor:
+    return read_mask(context.run.path / "masks" / f"{sample.id}.png")
+
+
+@torch.no_grad()
+def _judge(
+    context: StageContext, samples: list[Sample], tags: Tensor, figures: list[ClassFigures]
+) -> None:
+    """What images held out tell of each class, put into its figures."""
+    config = context.config
+    inference = Inference(config.device, config.precision)
+    torch.manual_seed(config.seed)
+    network = AMR(len(context.catalog.classes), config.backbone, AMRSettings(compensation=False))
+    network = network.eval().to(inference.device).to(memory_format=torch.channels_last)
+    centres = _vocabulary(context, network, samples)
+    words: dict[str, list[Tensor]] = {}
+    pooled: dict[str, Tensor] = {}
+    with context.track("verify", len(samples)) as advance:
+        for batch, images in map_batches(context, samples):
+            pyramid = network.pyramid(images.to(inference.device))
+            for place, sample in enumerate(batch):
+                words[sample.id] = [
+                    nearest_words(pyramid[stage][place], centre).cpu()
+                    for stage, centre in zip(_STAGES, centres, strict=True)
+                ]
+                pooled[sample.id] = pyramid[-1][place].float().mean(dim=(1, 2)).cpu()
+            advance(len(batch))
+    ordered = [words[sample.id] for sample in samples]
+    deep = torch.stack([pooled[sample.id] for sample in samples])
+    deep = (deep - deep.mean(dim=0)) / deep.std(dim=0).clamp_min(1e-4) / deep.shape[1] ** 0.5
+    told = held_out(deep, tags)
+    shares = [word_histograms([own[i] for own in ordered], WORDS) for i in range(len(_STAGES))]
+    surfaces = held_out(torch.cat(shares, dim=1), tags)
+    for k, own in enumerate(figures):
+        own.guessed = float(told.chance[k])
+        own.told = _known(told.precision[k])
+        own.surfaces_told = _known(surfaces.precision[k])
+    for own, (inside, outside) in zip(
+        figures, _against(context, samples, ordered, surfaces), strict=True
+    ):
+        own.against, own.against_outside = inside, outside
+
+
+def _known(value: Tensor) -> float | None:
+    return None if bool(value.isnan()) else float(value)
+
+
+def _vocabulary(context: StageContext, network: AMR, samples: list[Sample]) -> list[Tensor]:
+    """The words of each stage, [W,C]: centres of features at positions of some images."""
+    some = _chosen(samples, _VOCABULARY_IMAGES)
+    gathered: list[list[Tensor]] = [[] for _ in _STAGES]
+    device = network.mean.device
+    for _, images in map_batches(context, some):
+        pyramid = network.pyramid(images.to(device))
+        for found, stage in zip(gathered, _STAGES, strict=True):
+            flat = pyramid[stage].float().flatten(2).movedim(1, 2)  # [B,hw,C]
+            step = max(1, len(some) * flat.shape[1] // _VOCABULARY)
+            found.append(flat[:, ::step].flatten(0, 1).cpu())
+    return [
+        kmeans(torch.cat(found), WORDS, seed=context.config.seed).to(device) for found in gathered
+    ]
+
+
+def _against(
+    context: StageContext, samples: list[Sample], words: list[list[Tensor]], surfaces: HeldOut
+) -> list[tuple[float, float]]:
+    """Of each class's masks, and of the rest of the same images, the share that speaks against it.
+
+    That is, whose surfaces are rather those of images without the tag.
+    """
+    classes = surfaces.weights.shape[2]
+    cells, against = torch.zeros(2, classes), torch.zeros(2, classes)
+    for place, (sample, own) in enumerate(zip(samples, words, strict=True)):
+        if not sample.tags:
+            continue
+        indices = sorted(sample.tags)
+        weights = surfaces.weights[int(surfaces.fold[place])][:, indices]
+        size = own[0].shape
+        speaks = torch.zeros(len(indices), *size)
+        for part, found in zip(torch.split(weights, WORDS), own, strict=True):
+            said = part[found].movedim(-1, 0)
+            speaks += functional.interpolate(said[None], size=size, mode="nearest-exact")[0]
+        mask = _mask(context, sample)
+        cover = torch.stack([(mask == k + 1).float() for k in indices])
+        cover = functional.interpolate(cover[None], size=size, mode="area")[0]
+        for row, part in enumerate((cover, 1 - cover)):
+            cells[row, indices] += part.sum(dim=(1, 2))
+            against[row, indices] += (part * (speaks < 0)).sum(dim=(1, 2))
+    inside, outside = (against / cells.clamp_min(1e-6)).tolist()
+    return list(zip(inside, outside, strict=True))

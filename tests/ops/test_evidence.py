@@ -1,0 +1,95 @@
+"""What tags alone tell: average precision, images held out, visual words."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weakseg.ops.evidence import (
+    FOLDS,
+    average_precision,
+    held_out,
+    nearest_words,
+    word_histograms,
+)
+
+
+def slow_average_precision(scores, there):
+    total = 0.0
+    for score, own in zip(scores, there, strict=True):
+        if own:
+            above = [b for a, b in zip(scores, there, strict=True) if a >= score]
+            total += sum(above) / len(above)
+    return total / sum(there) if any(there) else float("nan")
+
+
+@given(
+    st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=12),
+)
+@settings(max_examples=60, deadline=None)
+def test_average_precision_is_its_definition(rows):
+    scores, there = zip(*rows, strict=True)
+    found = average_precision(
+        torch.tensor(scores, dtype=torch.float32)[:, None], torch.tensor(there)[:, None]
+    )
+    expected = slow_average_precision(scores, there)
+    assert float(found) == pytest.approx(expected, nan_ok=True)
+
+
+def test_average_precision_of_a_known_order():
+    scores = torch.tensor([[0.9], [0.8], [0.7], [0.6]])
+    tags = torch.tensor([[True], [False], [True], [False]])
+    assert float(average_precision(scores, tags)) == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_what_is_separable_is_told_and_chance_is_not():
+    generator = torch.Generator().manual_seed(0)
+    tags = torch.rand(120, 2, generator=generator) < 0.3
+    features = torch.randn(120, 6, generator=generator)
+    features[:, 0] += 4 * tags[:, 0]
+    found = held_out(features, tags)
+    assert float(found.trust[0]) > 0.9
+    assert float(found.trust[1]) < 0.3
+    assert found.weights.shape == (FOLDS, 6, 2)
+    assert float(found.chance[0]) == pytest.approx(float(tags[:, 0].float().mean()))
+    assert (found.weights[:, 0, 0] > 0).all()
+
+
+def test_no_image_is_judged_by_what_it_taught():
+    # Each image has a feature of its own: learnt by heart it tells all, held out nothing.
+    tags = torch.arange(60)[:, None] % 3 == 0
+    found = held_out(torch.eye(60) * 10, tags)
+    assert float(found.scores.std()) < 0.5
+    assert float(found.precision) < 0.6
+    assert found.fold.tolist() == [i % FOLDS for i in range(60)]
+
+
+def test_classes_of_too_few_images_are_not_known():
+    tags = torch.zeros(40, 3, dtype=torch.bool)
+    tags[:4, 0] = True  # too few with it
+    tags[4:, 1] = True
+    tags[:36, 2] = True  # too few without it
+    found = held_out(torch.randn(40, 3), tags)
+    assert found.precision.isnan().tolist() == [True, True, True]
+    assert found.trust.tolist() == [0, 0, 0]
+
+
+def test_numbers_of_images_must_agree():
+    with pytest.raises(ValueError, match=r"got \(4, 2\) and \(5, 1\)"):
+        held_out(torch.zeros(4, 2), torch.zeros(5, 1, dtype=torch.bool))
+
+
+def test_words_are_the_nearest_centres():
+    generator = torch.Generator().manual_seed(1)
+    features, centres = torch.randn(5, 4, 6, generator=generator), torch.randn(7, 5)
+    found = nearest_words(features, centres)
+    distance = (features[None] - centres[:, :, None, None]).square().sum(dim=1)
+    assert torch.equal(found, distance.argmin(dim=0))
+
+
+def test_histograms_are_roots_of_shares():
+    words = [torch.tensor([[0, 0], [0, 2]]), torch.tensor([1, 1, 2])]
+    found = word_histograms(words, 4)
+    expected = np.sqrt([[0.75, 0, 0.25, 0], [0, 2 / 3, 1 / 3, 0]])
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32))

@@ -1,0 +1,102 @@
+"""A run judges its own masks, without truth."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from rich.console import Console
+
+from weakseg.config.run_config import load_config
+from weakseg.data.masks import write_mask
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import ImageMaps
+from weakseg.runs.run_dir import RunDir
+from weakseg.runs.stage_dir import StageDir
+from weakseg.stages.verify import verify
+from weakseg.types import Catalog, Sample
+
+SIZE = 96
+SPOT = (28, 20, 68, 60)
+
+
+@pytest.fixture(scope="module")
+def plates(tmp_path_factory):
+    """Forty gray plates on white, every other one with stripes on it; the tag says which."""
+    folder = tmp_path_factory.mktemp("plates")
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for number in range(40):
+        noise = torch.randint(-6, 7, (SIZE, SIZE, 3), generator=generator)
+        pixels = (noise + 240).clamp(0, 255)
+        pixels[8:88, 8:88] = 120 + noise[8:88, 8:88]
+        image = Image.fromarray(pixels.to(torch.uint8).numpy())
+        if number % 2:
+            draw = ImageDraw.Draw(image)
+            left, top, right, bottom = SPOT
+            for x in range(left, right, 6):
+                draw.rectangle((x, top, x + 2, bottom), fill=(30, 30, 30))
+        path = folder / f"{number}.png"
+        image.save(path)
+        samples.append(Sample(str(number), path, frozenset({0} if number % 2 else ())))
+    return Catalog(("scratch",), tuple(samples))
+
+
+def judged(plates, folder, box, *settings, peak=1.0):
+    """The record of `verify` where every tagged image's mask is a box, and what was printed."""
+    config = load_config(
+        "fast",
+        overrides=["backbone.weights=none", "cams.long_side=96", "fit.workers=0", *settings],
+    )
+    run, lines = RunDir(folder), Console(record=True, width=400, quiet=False)
+    (folder / "masks").mkdir(parents=True, exist_ok=True)
+    for sample in plates:
+        mask = torch.zeros(SIZE, SIZE, dtype=torch.uint8)
+        if sample.tags:
+            left, top, right, bottom = box
+            mask[top:bottom, left:right] = 1
+        write_mask(folder / "masks" / f"{sample.id}.png", mask, plates.classes)
+        classes = torch.tensor(sorted(sample.tags), dtype=torch.int64)
+        maps = torch.full((len(classes), 24, 24), peak)
+        kept = ImageMaps(classes, (SIZE, SIZE), {"spotlight": maps})
+        kept.save(StageDir(folder / "cams"), sample.id)
+    context = StageContext(config, plates, run, StageDir(folder / "verify"), lines)
+    record = verify(context)
+    assert record == json.loads((folder / "verify" / "verify.json").read_text())
+    return record
+
+
+def test_masks_of_the_thing_itself_pass(plates, tmp_path):
+    record = judged(plates, tmp_path, SPOT)
+    own = record["classes"]["scratch"]
+    assert own["images"] == 20
+    assert own["surfaces_told"] > 0.9
+    assert own["guessed"] == 0.5
+    assert own["against"] < own["against_outside"]
+    assert record["verdicts"] == []
+
+
+def test_masks_of_what_it_stands_on_are_red(plates, tmp_path):
+    # All of the plate but the scratch's middle.
+    record = judged(plates, tmp_path, (8, 62, 88, 88))
+    own = record["classes"]["scratch"]
+    assert own["against"] > own["against_outside"]
+    (verdict,) = record["verdicts"]
+    assert verdict["severity"] == "red"
+    assert "its masks do not keep to it" in verdict["text"]
+
+
+def test_maps_of_zeros_and_missing_masks_are_red(plates, tmp_path):
+    record = judged(plates, tmp_path, (0, 0, 0, 0), peak=0.0)
+    (verdict,) = record["verdicts"]
+    assert verdict["severity"] == "red"
+    assert "maps are zero in 20 of 20 images" in verdict["text"]
+    record = judged(plates, tmp_path, (0, 0, 0, 0))
+    assert "20 of 20 images that show it have no pixel" in record["verdicts"][0]["text"]
+
+
+def test_few_images_are_looked_at_and_it_is_the_same_every_time(plates, tmp_path):
+    first = judged(plates, tmp_path, SPOT, "verify.images=13")
+    assert first["images"] == 10  # every fourth
+    assert judged(plates, tmp_path, SPOT, "verify.images=13") == first
+    assert first["classes"]["scratch"]["told"] is None  # none of them shows it
