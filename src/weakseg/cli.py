@@ -203,6 +203,9 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--skip-bad", action="store_true", help="go on without the bad images")
     run.add_argument(
+        "--fail-on-red", action="store_true", help="exit with 1 if a verdict on the masks is red"
+    )
+    run.add_argument(
         "--log", metavar="NAME", help="show the training in tensorboard or wandb, if installed"
     )
     run.add_argument("--print-config", action="store_true", help="print all settings and stop")
@@ -270,8 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; the process's own by default.
 
     Returns:
-        The exit code: 0; 1 if `check` or `label` found faults; 2 for what the user can fix; 70 for
-        a fault of weakseg; 130 after Ctrl-C.
+        The exit code: 0; 1 if `check` or `label` found faults, or with `--fail-on-red` a verdict is
+        red; 2 for what the user can fix; 70 for a fault of weakseg; 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(words)
@@ -410,7 +413,8 @@ def _run(options: argparse.Namespace) -> int:
         show_faults(error.report, console)
         raise
     show_summary(summary, console)
-    return 0
+    red = any(verdict.severity == "red" for verdict in summary.verdicts)
+    return 1 if red and options.fail_on_red else 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from weakseg.config.declared import declared_settings
+from weakseg.metrics.verdicts import Verdict
 from weakseg.runs.context import StageContext
 from weakseg.runs.processes import first_process
 from weakseg.runs.run_dir import VALIDATION, RunDir
@@ -284,6 +285,12 @@ class PipelineSummary:
         """What the stage `evaluate` returned; empty if it was not run."""
         return self._by_name["evaluate"].summary if "evaluate" in self._by_name else {}
 
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What the stage `verify` says of the masks, the worst first; empty if it was not run."""
+        judged = self._by_name["verify"].summary if "verify" in self._by_name else {}
+        return tuple(Verdict(**each) for each in judged.get("verdicts", ()))
+
 
 def run_pipeline(
     config: RunConfig,
@@ -370,10 +377,11 @@ def run_pipeline(
             summaries.append(StageSummary(stage.name, already, seconds, folder.summary))
     if dry:
         _say(console, f"DRY RUN, each training of {_steps(config)}: {_NOTHING}")
-    for verdict in (v for each in summaries for v in each.summary.get("verdicts", ())):
-        _say(console, f"{verdict['severity'].upper()} {verdict['about']}: {verdict['text']}")
     peak, child = _peak_memory()
-    return PipelineSummary(run.path, tuple(summaries), time.monotonic() - begun, peak, child)
+    done = PipelineSummary(run.path, tuple(summaries), time.monotonic() - begun, peak, child)
+    for verdict in done.verdicts:
+        _say(console, str(verdict))
+    return done
 
 
 _NOTHING = "its masks, network and scores say nothing of the method"
