@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from weakseg.data.loading import raised
 from weakseg.files import replacing, write_atomic
 from weakseg.training.device import Device, Precision, accelerator_for
 from weakseg.training.memory import kept_memory
@@ -150,6 +151,7 @@ def fit(
 
     Raises:
         RunError: The checkpoint is of another network, or the loss is no number any more.
+        WeaksegError: What a batch is instead, where the loader keeps errors (`KeptErrors`).
     """
     accelerator = accelerator_for(device, precision, settings.accumulate)
     optimizer = _optimizer(task, settings)
@@ -166,7 +168,7 @@ def fit(
     wrapped.train()
     after_step: Callable[[], object] = getattr(task, "after_step", lambda: None)
     step, logged = done, dict[str, float]()
-    for count, batch in enumerate(pieces):
+    for count, batch in enumerate(raised(pieces)):
         if step == steps:
             break
         place = count % settings.accumulate, accelerator.process_index
