@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 
@@ -21,7 +22,7 @@ class Deadly(Dataset):
         return 4
 
     def __getitem__(self, index):
-        if index == 2:
+        if index == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         return index
 
@@ -29,7 +30,8 @@ class Deadly(Dataset):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9")
 def test_a_killed_process_is_told_with_the_setting():
     with pytest.raises(RunError) as error, hardships_told("cams", NONE, "fit.workers"):
-        list(DataLoader(Deadly(), num_workers=1))
+        list(DataLoader(Deadly(), num_workers=2))
+    assert not multiprocessing.active_children()
     text = str(error.value)
     assert "stage 'cams': a process that reads images was ended" in text
     assert "--set fit.workers=1" in text

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import signal
+import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,16 +44,33 @@ def hardships_told(stage: str, catalog: Catalog, workers: str) -> Iterator[None]
         text = " ".join(str(error).split())
         if "DataLoader worker" not in text or not any(sign in text for sign in _DEAD):
             raise
+        _let_go(error)
         raise RunError(
             f"stage {stage!r}: a process that reads images was ended from outside, mostly for want "
             f"of memory ({text.partition(' It is possible')[0].rstrip('.')}; {_free()}); "
             f"{_lower(workers)}"
-        ) from error
+        ) from None
     except MemoryError as error:
         raise RunError(
             f"stage {stage!r}: there is not enough memory ({_free()}); end other programs, or "
             f"{_lower(workers)}"
         ) from error
+
+
+def _let_go(error: BaseException) -> None:
+    """End the loader whose process died, which the error's frames keep alive.
+
+    Until then torch's handler raises the error anew, anywhere, whenever another child ends.
+    """
+    ours = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if ours else None
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__context__
+    gc.collect()
+    if handler is not None:
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def _free() -> str:
