@@ -44,6 +44,16 @@ class _SampleRow(BaseModel):
 class _CatalogRecord(BaseModel):
     classes: list[str]
     samples: list[_SampleRow]
+    skipped: list[str] = []
+
+
+def _checked_record(path: Path, record: dict[str, Any]) -> _CatalogRecord:
+    try:
+        return _CatalogRecord.model_validate(record)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise _damaged(path, f"{where}: {fault['msg']}") from None
 
 
 def _damaged(path: Path, found: str) -> RunError:
@@ -192,12 +202,7 @@ class RunDir:
             RunError: There is none, or it is damaged.
         """
         path = self.path / name
-        try:
-            record = _CatalogRecord.model_validate(self.catalog_record(name))
-        except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            where = ".".join(map(str, fault["loc"]))
-            raise _damaged(path, f"{where}: {fault['msg']}") from None
+        record = _checked_record(path, self.catalog_record(name))
         index = {name: k for k, name in enumerate(record.classes)}
         ids = set[str]()
         for row in record.samples:
@@ -224,11 +229,17 @@ class RunDir:
         )
 
     def catalog_record(self, name: str = CATALOG) -> dict[str, Any]:
-        """All of `catalog.json`: `source`, `split`, `classes`, `skipped`, `samples`."""
+        """All of `catalog.json`: `source`, `split`, `classes`, `skipped`, `samples`.
+
+        Raises:
+            RunError: There is none, or it is damaged.
+        """
         path = self.path / name
         if not path.is_file():
             raise RunError(f"{self.path} is no run of weakseg: it has no {name}")
-        return read_json(path)
+        record = read_json(path)
+        _checked_record(path, record)
+        return {"skipped": [], **record}
 
     def stage(self, name: str) -> StageDir:
         """The folder of a finished stage, to read from.
