@@ -605,14 +605,14 @@ def demo(
 
     from weakseg.apps.gallery import gallery
     from weakseg.demo_data.data_set import write_demo
-    from weakseg.files import write_atomic
+    from weakseg.files import read_json, write_atomic
 
     begun = time.monotonic()
     folder, console = Path(out), console or Console()
     mark, wanted = folder / "demo.json", {"count": count, "seed": seed}
     data = folder / "data"
     if data.exists():
-        found = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else None
+        found = read_json(mark) if mark.is_file() else None
         if found != wanted:
             raise RunError(
                 f"{data} holds {'other data' if found is None else f'the demo with {found}'}; "

@@ -97,8 +97,24 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: {error}; remove it, or choose another --out") from None
+    if _is_deep(value):
+        raise RunError(f"{path} is nested too deep; remove it, or choose another --out")
     if not isinstance(value, dict):
         raise RunError(f"{path} holds no JSON object; remove it, or choose another --out")
     return value
+
+
+def _is_deep(value: object) -> bool:
+    """Whether JSON is nested deeper than functions that call themselves can follow."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(_DEEPEST):
+        inner = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+_DEEPEST = 100

@@ -8,6 +8,7 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.console import Console
 from weakseg.config.declared import declared_settings
 from weakseg.metrics.verdicts import Verdict
 from weakseg.runs.context import StageContext
+from weakseg.runs.hardships import hardships_told
 from weakseg.runs.processes import first_process
 from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.runs.stage_dir import StageDir, fingerprint_hash
@@ -367,7 +369,7 @@ def run_pipeline(
             else:
                 own = declared_settings(config, stage.name, stage.reads)
                 context = StageContext(own, catalog, run, folder, console, second)
-                with folder.timed():
+                with folder.timed(), _told(stage, config, catalog):
                     summary = stage.load()(context)
                 folder.finish({**summary, **_mark(config, stage, dry)})
                 gc.collect()
@@ -421,7 +423,14 @@ def _assist(
         while not all(StageDir(context.run.path / need).holds(prints[need]) for need in needs):
             time.sleep(0.2)
         own = declared_settings(context.config, stage.name, stage.reads)
-        stage.load()(replace(context, config=own, dir=folder))
+        with _told(stage, context.config, context.catalog):
+            stage.load()(replace(context, config=own, dir=folder))
+
+
+def _told(stage: Stage, config: RunConfig, catalog: Catalog) -> AbstractContextManager[None]:
+    section = getattr(config, stage.name, None)
+    own = f"{stage.name}." if hasattr(section, "fit") else ""
+    return hardships_told(stage.name, catalog, f"{own}fit.workers")
 
 
 def stages_until(

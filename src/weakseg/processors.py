@@ -1,4 +1,4 @@
-"""How many processors this process may use."""
+"""How many processors and how much memory this process may use."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ _QUOTA_V1 = (
     Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
     Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
 )
+
+
+_LIMITS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+_MEMORY = Path("/proc/meminfo")
 
 
 def available_processors() -> int:
@@ -35,3 +45,25 @@ def _container_quota() -> float | None:
         return None if quota in ("max", "-1") else float(quota) / float(period)
     except (OSError, ValueError, ZeroDivisionError):
         return None
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that can still be had: of the machine, and of its container.
+
+    Returns:
+        None where the system does not tell.
+    """
+    found = []
+    try:
+        lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
+        found.append(1024 * int(lines["MemAvailable"].split()[0]))
+    except (OSError, ValueError, KeyError, IndexError):
+        pass
+    for limit, used in _LIMITS:
+        try:
+            most = Path(limit).read_text().strip()
+            if most != "max":
+                found.append(max(0, int(most) - int(Path(used).read_text())))
+        except (OSError, ValueError):
+            continue
+    return min(found, default=None)

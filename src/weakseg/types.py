@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -78,6 +78,18 @@ class Sample:
     def has_truth(self) -> bool:
         """Whether the true mask is known."""
         return self.mask is not None or self.annotation is not None
+
+
+def is_sample_id(text: str) -> bool:
+    """Whether a text can be a sample's id: a path that stays below any folder, on every system.
+
+    Example:
+        >>> [is_sample_id(text) for text in ("dog/1", "../dog", "/dog", "C:dog", "a//b", "")]
+        [True, False, False, False, False, False]
+    """
+    parts = text.split("/")
+    strange = "\\" in text or "\0" in text or PureWindowsPath(text).drive
+    return not strange and not any(part in ("", ".", "..") for part in parts)
 
 
 @dataclass(frozen=True)

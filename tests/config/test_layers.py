@@ -91,6 +91,24 @@ def test_a_value_that_is_no_yaml():
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "x=&x {x: *x}",
+        "seed=&x {x: *x}",
+        "seed=2001-99-99",
+        "seed=" + "[" * 3000,
+        "seed=" + "9" * 5000,
+        "seed=0x" + "9" * 5000,
+        "seed" + ".a" * 3000 + "=1",
+        "seed=" + "{a: " * 20 + "1" + "}" * 20,
+        "a" * 5000 + "=1",
+    ],
+)
+def test_hostile_assignments_are_told_in_short(text):
+    assert len(message(text)) < 6000
+
+
+@pytest.mark.parametrize(
     ("text", "found", "near"),
     [
         ("fit.epoch=5", "fit.epoch", "fit.epochs"),
@@ -171,6 +189,9 @@ def test_files(tmp_path):
         (b"fit: {", r"c\.yaml:"),
         (b"- 1\n", "found \\[1\\]"),
         (b"\xff\xfe\x00", "UTF-8"),
+        (b"seed: 1\nfit: &x {x: *x}\n", r"c\.yaml:2: an anchor &x"),
+        (b"fit: " + b"[" * 3000, r"c\.yaml:1: nested"),
+        (b"#" * 5_000_000, "longer than"),
         (b"!!python/object/apply:os.getcwd []", r"c\.yaml:1: could not determine a constructor"),
     ],
 )

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import pickle
+import struct
 import warnings
 from pathlib import Path
 
@@ -461,3 +462,33 @@ def test_bands_are_read_as_they_are_but_cmyk_is_none(tmp_path):
     with pytest.raises(DataError, match="3 channels instead of the 4"):
         read_image(tmp_path / "print.jpg", channels=4)
     assert read_image(tmp_path / "print.jpg").shape == (3, 5, 7)
+
+
+def claims(path, width, height):
+    """A small GIF or WebP that claims a size."""
+    if path.suffix == ".webp":
+        Image.new("RGB", (width, height)).save(path, lossless=True)
+        return
+    Image.new("P", (64, 64)).save(path)
+    content = bytearray(path.read_bytes())
+    size = struct.pack("<HH", width, height)
+    picture = content.index(b"\x2c")
+    content[6:10] = content[picture + 5 : picture + 9] = size
+    path.write_bytes(bytes(content) + bytes(8000))
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp"])
+def test_small_files_that_claim_much_are_not_decoded(tmp_path, name):
+    path = tmp_path / name
+    claims(path, 6000, 5000)
+    for read in (read_image, image_size, decode_fully):
+        with pytest.raises(FileError, match=r"6000×5000 pixels by its header, but only \d+ bytes"):
+            read(path)
+
+
+def test_large_images_of_one_colour_are_read(tmp_path):
+    for mode in ("1", "L", "P"):
+        Image.new(mode, (6000, 3000)).save(tmp_path / "a.png")
+        assert image_size(tmp_path / "a.png") == (3000, 6000)
+    Image.new("P", (6000, 3000)).save(tmp_path / "a.gif")
+    assert image_size(tmp_path / "a.gif") == (3000, 6000)

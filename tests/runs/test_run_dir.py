@@ -154,6 +154,58 @@ def test_damaged_records_are_told_in_one_line(run, catalog, tmp_path):
         run.load_catalog()
 
 
+@pytest.mark.parametrize(
+    "strange",
+    [
+        "../../OUT/x",
+        "/tmp/x",
+        "a/../../x",
+        "..",
+        "a/./b",
+        "a//b",
+        "a/",
+        "",
+        "..\\x",
+        "a\\b",
+        "C:x",
+        "C:/x",
+        "\\\\host\\share\\x",
+        "a\0b",
+        "a\nb",
+        "b/c",
+    ],
+)
+@pytest.mark.parametrize("name", ["catalog.json", "catalog_val.json"])
+def test_ids_of_a_strangers_catalog_stay_below(run, catalog, tmp_path, strange, name):
+    kept = catalog.samples[0]
+    samples = (replace(kept, id="b/c"), replace(kept, id=strange))
+    run.save_catalog(Catalog(catalog.classes, samples), source=tmp_path, name=name)
+    with pytest.raises(RunError, match=r"catalog.*\.json is damaged: .* id") as error:
+        run.load_catalog(name)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"samples": 3},
+        {"samples": [3]},
+        {"samples": [{}]},
+        {"samples": [{"id": 3, "image": "a", "tags": []}]},
+        {"samples": [{"id": "a", "image": "a\0", "tags": []}]},
+        {"samples": [{"id": "a", "image": "a", "tags": [["cat"]]}]},
+        {"classes": {"cat": 1}},
+        {"classes": [["cat"]]},
+    ],
+)
+def test_catalogs_of_another_form(run, catalog, tmp_path, change):
+    run.save_catalog(catalog, source=tmp_path)
+    path = run.path / "catalog.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RunError, match=r"catalog\.json is damaged"):
+        run.load_catalog()
+
+
 @pytest.mark.parametrize("relative", ["../x", "/x", "a/../../x", ""])
 def test_paths_that_leave_the_stage_are_refused(run, relative):
     with pytest.raises(ValueError, match="expected a path below"):

@@ -29,7 +29,9 @@ def source(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-@pytest.mark.parametrize("name", [LATIN, b"new\nline.jpg", b"\x1b[31mred.jpg"])
+@pytest.mark.parametrize(
+    "name", [LATIN, b"new\nline.jpg", b"\x1b[31mred.jpg", b"a\\b.jpg", b"C:d.jpg"]
+)
 def test_file_names(source, name):
     path = os.path.join(os.fsencode(source), name)  # noqa: PTH118
     os.rename(os.fsencode(source / "c.jpg"), path)  # noqa: PTH104

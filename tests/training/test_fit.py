@@ -8,6 +8,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from weakseg.data.datasets import ShuffledBatches
+from weakseg.data.loading import KeptErrors, collated
+from weakseg.faults import FileError
 from weakseg.training.fit import (
     CHECKPOINT,
     LOG,
@@ -103,6 +105,26 @@ def test_resuming_gives_what_not_interrupting_gives(tmp_path, at):
         assert torch.equal(a, b)
     assert log_of(straight) == log_of(broken)
     assert [line["step"] for line in log_of(broken)] == list(range(1, 10))
+
+
+class Vanishing(Points):
+    def __getitem__(self, key):
+        if key[0] == 1:
+            raise FileError("a.jpg", "image_missing", "there is no such file", "add it")
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_goes_while_training(tmp_path, workers):
+    batches = DataLoader(
+        KeptErrors(Vanishing()),
+        batch_sampler=ShuffledBatches(10, 4, 3, 0),
+        num_workers=workers,
+        collate_fn=collated,
+    )
+    with pytest.raises(FileError, match=r"^a\.jpg: there is no such file; add it$"):
+        fit(Line(), batches, SETTINGS, folder=tmp_path, device="cpu")
+    assert steps_done(tmp_path) == 3
 
 
 class Spiky(Steady):

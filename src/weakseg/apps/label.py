@@ -193,9 +193,11 @@ class _Folder:
         for line in lines:
             try:
                 record = json.loads(line)
-                yield record["mask"], record
-            except (ValueError, TypeError, KeyError):  # half a line of a process that was killed
-                continue
+                mask, image = record["mask"], record["image"]
+            except (ValueError, TypeError, KeyError, RecursionError):
+                continue  # half a line of a process that was killed
+            if isinstance(mask, str) and isinstance(image, str) and "\0" not in image:
+                yield mask, record
 
     def has(self, image: NamedImage, tags: Sequence[str] | None) -> bool:
         """Whether the mask of this very image is there, and its maps if they are wanted.

@@ -105,7 +105,7 @@ class Tail:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # it is being replaced or removed
         return []
 
@@ -115,7 +115,7 @@ def _row(line: str) -> tuple[int, dict[str, float]] | None:
         row: dict[str, Any] = json.loads(line)
         step = int(row.pop("step"))
         return step, {key: float(value) for key, value in row.items()}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None  # the line is being written
 
 

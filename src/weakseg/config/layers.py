@@ -12,9 +12,16 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from weakseg.plain_yaml import PlainYamlError, parse_yaml
 from weakseg.types import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_LONGEST = 4_000_000
+"""Most bytes of a file that are read; `parse_yaml` refuses what is longer than a million."""
+
+_DEEPEST = 16
+"""Most parts of a key; settings have at most four."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +44,16 @@ def read_layer(path: Path) -> Layer:
         ConfigError: The file is missing, no YAML, or no mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        with path.open("rb") as file:
+            text = file.read(_LONGEST + 1).decode("utf-8-sig")
+        values = parse_yaml(text)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text; give a YAML file of settings") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: {getattr(error, 'problem', None) or 'no YAML'}") from None
+    except PlainYamlError as error:
+        where = f"{path}:{error.line}" if error.line else str(path)
+        raise ConfigError(f"{where}: {error.found}; correct the file") from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -59,15 +67,17 @@ def assignment_layer(text: str) -> Layer:
     Raises:
         ConfigError: There is no `=` or no key, or the value is no YAML.
     """
-    place = f"--set {text}"
+    place = f"--set {_shortened(text)}"
     key, sign, value = text.partition("=")
     parts = key.strip().split(".")
-    if not sign or not all(parts):
+    if not sign or not all(parts) or len(parts) > _DEEPEST:
         raise ConfigError(f"{place}: expected section.key=value, as fit.epochs=5")
     try:
-        nested: object = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"{place}: cannot read the value; put lists in [ ]") from None
+        nested: object = parse_yaml(value)
+    except PlainYamlError as error:
+        raise ConfigError(
+            f"{place}: cannot read the value: {error.found}; put lists in [ ]"
+        ) from None
     for part in reversed(parts):
         nested = {part: nested}
     assert isinstance(nested, dict)
@@ -126,7 +136,10 @@ def _described(error: ValidationError, places: Mapping[str, str]) -> Iterator[st
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    return _shortened(repr(value))
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 

@@ -25,6 +25,13 @@ decoded. It reaches every process that a command starts."""
 
 _MEGAPIXELS = 200
 
+_FREE_PIXELS = 16_000_000
+_PIXELS_A_BYTE = 10_000
+_PIXELS_A_BYTE_OF = {"GIF": 3_000}
+"""Images of more pixels that have more of them for each byte of the file are refused before they
+are decoded: GIF has at most 2,700 and PNG, of one bit, 8,200, but headers and WebP claim any
+number."""
+
 MIN_SIDE = 8
 """Shorter sides than this (pixels) are refused by `check`: nothing can be localized in them."""
 
@@ -344,6 +351,11 @@ def _refuse(path: Path, image: Image.Image) -> None:
     width, height = image.size
     if width * height > max_pixels():
         raise _too_large(path, f"{width}×{height} pixels by its header")
+    size = path.stat().st_size
+    most = size * _PIXELS_A_BYTE_OF.get(image.format or "", _PIXELS_A_BYTE)
+    if width * height > max(_FREE_PIXELS, most):
+        found = f"{width}×{height} pixels by its header, but only {size} bytes"
+        raise FileError(path, "image_too_large", found, "replace or remove it: it shows nothing")
     if image.mode == "LAB":
         raise FileError(path, "image_format", "Lab colours", "save it as RGB")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from weakseg.data.array_files import ArraysError, read_arrays
 from weakseg.data.decode import opened
 from weakseg.types import DataError, Sample
 
@@ -73,6 +73,8 @@ def read_maps(folder: Path, sample: Sample, classes: Sequence[str]) -> Tensor:
     shapes = {value.shape for value in own}
     if len(shapes) > 1 or own[0].ndim != 2 or not own[0].size:
         raise DataError(f"{where}: expected maps [h,w] of one size, got {sorted(shapes)}")
+    if any(value.dtype.kind not in "biuf" for value in own):
+        raise DataError(f"{where}: expected maps of numbers, got text")
     maps = torch.from_numpy(np.stack(own).astype(np.float32))
     if not bool((maps.isfinite() & (maps >= 0)).all()):
         raise DataError(f"{where}: expected maps of numbers that are not negative; rectify them")
@@ -111,16 +113,10 @@ def _pictures(paths: Sequence[Path]) -> dict[str, np.ndarray]:
 
 def _arrays(path: Path, classes: Sequence[str]) -> dict[str, np.ndarray]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            arrays = {"": loaded}
-        else:
-            with loaded as file:
-                arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        said = str(error) or type(error).__name__
+        arrays = read_arrays(path)
+    except ArraysError as error:
         remedy = "write them without pickled objects: np.savez(file, cat=map)"
-        raise DataError(f"{path}: the maps cannot be read ({said}); {remedy}") from error
+        raise DataError(f"{path}: the maps cannot be read ({error}); {remedy}") from error
     if "" in arrays:
         whole = arrays[""]
         if whole.ndim != 3 or len(whole) != len(classes):

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from weakseg.data.decode import opened
 from weakseg.data.images import read_mask
 from weakseg.data.palette import voc_colours
 from weakseg.files import write_atomic
-from weakseg.types import BACKGROUND, IGNORE
+from weakseg.types import BACKGROUND, IGNORE, DataError
 
 __all__ = ["mask_classes", "overlay", "read_mask", "voc_palette", "write_mask"]
 
@@ -65,13 +66,14 @@ def write_mask(path: Path | str, indices: Tensor, classes: Sequence[str] | None 
 
 
 def mask_classes(path: Path | str) -> tuple[str, ...] | None:
-    """The names of classes 1..K that `write_mask` kept in a mask, or None."""
+    """The names of classes 1..K that `write_mask` kept in a mask; None if there are none."""
     try:
-        with Image.open(path) as image:
-            text = image.info.get(_CLASSES)
-    except (OSError, UnidentifiedImageError):
+        with opened(Path(path)) as image:
+            names = json.loads(image.info.get(_CLASSES, "null"))
+    except DataError:
         return None
-    return None if text is None else tuple(json.loads(text))
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if is_list else None
 
 
 def overlay(image: Tensor, mask: Tensor, *, alpha: float = 0.5) -> Tensor:

@@ -257,14 +257,18 @@ class Segmenter(nn.Module):
         """
         config, state = load_folder(folder_or_repo, FORMAT, revision=revision)
         try:
+            sight = config["preprocessing"]
+            side = sight["long_side"]
+            if not isinstance(side, int) or side < 1:
+                raise ValueError(f"its long_side is {side!r}")
             model = cls(
                 len(config["classes"]),
                 BackboneSettings(**config["backbone"]),
                 SegmenterSettings(**config["network"]),
                 load=False,
                 class_names=config["classes"],
-                long_side=config["preprocessing"]["long_side"],
-                ignore_alpha=config["preprocessing"].get("ignore_alpha", False),
+                long_side=side,
+                ignore_alpha=sight.get("ignore_alpha", False) is True,
             )
             model.load_state_dict(state)
         except Exception as error:

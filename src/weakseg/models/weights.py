@@ -128,5 +128,10 @@ def _file_state(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
+    if not isinstance(state, dict):
+        raise WeightsError(
+            f"backbone.weights: {path} holds a {type(state).__name__}, no state; expected names "
+            "with tensors, as torch.save(model.state_dict(), path) writes"
+        )
+    tensors = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, Tensor)}
     return {key.removeprefix("module."): value for key, value in tensors.items()}

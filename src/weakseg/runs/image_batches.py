@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from weakseg.data.datasets import BatchesOfOneSize, WholeImages
 from weakseg.data.images import image_size
+from weakseg.data.loading import KeptErrors, collated, raised
 from weakseg.models.backbones import BackboneSettings, cell_of
 from weakseg.ops.cams import network_size
 from weakseg.processors import available_processors
@@ -46,6 +47,9 @@ def image_batches(
         most: Maximum images of a batch.
         pixels: Maximum pixels of a batch; a larger image goes alone.
 
+    Raises:
+        FileError: An image cannot be read.
+
     Yields:
         Some samples and their images uint8 [B,C,H,W].
     """
@@ -54,13 +58,14 @@ def image_batches(
     batches = BatchesOfOneSize(sizes, most, pixels)
     workers = reading_workers(settings)
     loader = DataLoader(
-        WholeImages(samples, sizes, channels=backbone.in_chans),
+        KeptErrors(WholeImages(samples, sizes, channels=backbone.in_chans)),
         batch_sampler=batches,
         num_workers=workers,
+        collate_fn=collated,
         prefetch_factor=2 if workers else None,
     )
     done = 0
-    for indices, images in zip(batches, loader, strict=True):
+    for indices, images in zip(batches, raised(loader), strict=True):
         yield [samples[index] for index in indices], images
         before, done = done, done + len(indices)
         if done // _RELEASED > before // _RELEASED:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from weakseg.data.array_files import read_arrays
 from weakseg.ops.propagation import HALF
 from weakseg.ops.thresholds import blind_threshold, score_histogram
 from weakseg.runs.context import StageContext
 from weakseg.runs.stage_dir import StageDir
-from weakseg.types import RunError
+from weakseg.types import IGNORE, RunError
 
 BRANCHES = ("spotlight", "compensation")
 SPREAD = "_spread"
@@ -58,20 +58,23 @@ class ImageMaps:
         path = run / stage / f"{sample_id}.npz"
         needed = {"walk": "walk", "weigh": "weighted"}.get(stage, "spotlight")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+            arrays = {name: torch.from_numpy(value) for name, value in read_arrays(path).items()}
             classes, size = arrays.pop("classes").long(), arrays.pop("size").long()
+            if classes.ndim != 1 or not bool(((classes >= 0) & (classes < IGNORE)).all()):
+                raise ValueError("its classes are no list of class numbers")
             boundary = arrays.pop("boundary", None)
             maps = {name: value.float() for name, value in arrays.items()}
             if needed not in maps:
                 raise ValueError(f"it holds no {needed}")
             for name, value in maps.items():
                 fits = value.ndim == 3 and len(value) == len(classes)
-                if not fits or not bool(((value >= 0) & (value <= 1)).all()):
+                if not fits or not _in_unit(value):
                     raise ValueError(f"{name} is no [{len(classes)},h,w] in 0..1")
-            if size.shape != (2,):
+            if size.shape != (2,) or bool((size < 1).any()):
                 raise ValueError(f"its size is {size.tolist()}")
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            if boundary is not None and (boundary.ndim != 2 or not _in_unit(boundary)):
+                raise ValueError("its boundary is no [h,w] in 0..1")
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise _unreadable(path, error) from error
         height, width = size.tolist()
         return cls(classes, (height, width), maps, None if boundary is None else boundary.float())
@@ -87,6 +90,10 @@ class ImageMaps:
             size=np.array(self.size, np.int64),
             **{name: value.cpu().numpy().astype(np.float16) for name, value in arrays.items()},
         )
+
+
+def _in_unit(values: Tensor) -> bool:
+    return bool(((values >= 0) & (values <= 1)).all())
 
 
 def _unreadable(path: Path, error: Exception) -> RunError:

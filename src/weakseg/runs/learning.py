@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from weakseg.data.datasets import ShuffledBatches
+from weakseg.data.loading import KeptErrors, collated
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_batches import reading_workers
 from weakseg.runs.processes import first_process, process_count
@@ -64,9 +65,10 @@ def learn(
     )
     workers = reading_workers(settings)
     loader = DataLoader(
-        views,
+        KeptErrors(views),
         batch_sampler=batches,
         num_workers=workers,
+        collate_fn=collated,
         prefetch_factor=4 if workers else None,
     )
     steps = len(batches) // pieces

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from weakseg.data.loading import KeptErrors, raised
 from weakseg.processors import available_processors
 
 Item = TypeVar("Item")
@@ -42,14 +43,15 @@ def parallel_map(
     if workers < 2 or len(items) < 2:
         yield from map(function, items)
         return
-    yield from DataLoader(
-        _Results(function, items),
+    results = DataLoader(
+        KeptErrors(_Results(function, items)),
         batch_size=None,
         num_workers=min(workers, len(items)),
         collate_fn=_as_it_is,
         prefetch_factor=2,
         worker_init_fn=_one_thread,
     )
+    yield from raised(results)
 
 
 def _as_it_is(result: Any) -> Any:

@@ -11,12 +11,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, Field, ValidationError
+
+from weakseg.faults import unprintable
 from weakseg.files import dump_json, is_part, read_json, write_atomic
 from weakseg.runs.processes import first_process
 from weakseg.runs.stage_dir import StageDir
-from weakseg.types import Catalog, RunError, Sample
+from weakseg.types import Catalog, RunError, Sample, is_sample_id
 
 FORMAT = "weakseg-run-1"
 """Mark in `catalog.json` by which a folder is known to be a run directory."""
@@ -25,6 +28,36 @@ CATALOG, VALIDATION = "catalog.json", "catalog_val.json"
 """What the run is about, and the second split on which its segmentation network is tried."""
 
 _OWN_NAMES = {".lock", "traceback.txt", "truth"}
+
+
+_PathText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+
+
+class _SampleRow(BaseModel):
+    id: str
+    image: _PathText
+    tags: list[str]
+    mask: _PathText | None = None
+    ignore_alpha: bool = False
+
+
+class _CatalogRecord(BaseModel):
+    classes: list[str]
+    samples: list[_SampleRow]
+    skipped: list[str] = []
+
+
+def _checked_record(path: Path, record: dict[str, Any]) -> _CatalogRecord:
+    try:
+        return _CatalogRecord.model_validate(record)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise _damaged(path, f"{where}: {fault['msg']}") from None
+
+
+def _damaged(path: Path, found: str) -> RunError:
+    return RunError(f"{path} is damaged: {found}; remove it and give `weakseg run` again")
 
 
 class RunDir:
@@ -168,29 +201,45 @@ class RunDir:
         Raises:
             RunError: There is none, or it is damaged.
         """
-        record = self.catalog_record(name)
-        try:
-            index = {name: k for k, name in enumerate(record["classes"])}
-            samples = tuple(
+        path = self.path / name
+        record = _checked_record(path, self.catalog_record(name))
+        index = {name: k for k, name in enumerate(record.classes)}
+        ids = set[str]()
+        for row in record.samples:
+            if not is_sample_id(row.id) or unprintable(row.id):
+                found = f"{row.id!r} is no path below a folder"
+                raise _damaged(path, f"a sample's id leaves the run: {found}")
+            if row.id in ids:
+                raise _damaged(path, f"two samples have the id {row.id!r}")
+            if unknown := [tag for tag in row.tags if tag not in index]:
+                raise _damaged(path, f"{row.id!r} has the tag {unknown[0]!r}, which is no class")
+            ids.add(row.id)
+        return Catalog(
+            tuple(index),
+            tuple(
                 Sample(
-                    id=row["id"],
-                    image=Path(row["image"]),
-                    tags=frozenset(index[tag] for tag in row["tags"]),
-                    mask=Path(row["mask"]) if row["mask"] else None,
-                    ignore_alpha=row.get("ignore_alpha", False) is True,
+                    id=row.id,
+                    image=Path(row.image),
+                    tags=frozenset(index[tag] for tag in row.tags),
+                    mask=Path(row.mask) if row.mask else None,
+                    ignore_alpha=row.ignore_alpha,
                 )
-                for row in record["samples"]
-            )
-        except (KeyError, TypeError) as error:
-            raise RunError(f"{self.path / name} is damaged: {error!r}") from None
-        return Catalog(tuple(index), samples)
+                for row in record.samples
+            ),
+        )
 
     def catalog_record(self, name: str = CATALOG) -> dict[str, Any]:
-        """All of `catalog.json`: `source`, `split`, `classes`, `skipped`, `samples`."""
+        """All of `catalog.json`: `source`, `split`, `classes`, `skipped`, `samples`.
+
+        Raises:
+            RunError: There is none, or it is damaged.
+        """
         path = self.path / name
         if not path.is_file():
             raise RunError(f"{self.path} is no run of weakseg: it has no {name}")
-        return read_json(path)
+        record = read_json(path)
+        _checked_record(path, record)
+        return {"skipped": [], **record}
 
     def stage(self, name: str) -> StageDir:
         """The folder of a finished stage, to read from.

@@ -83,20 +83,26 @@ class StageDir:
         """All of `done.json`: `seconds`, `versions`, `fingerprint`, `summary`.
 
         Raises:
-            RunError: The stage is not finished.
+            RunError: The stage is not finished, or its record is damaged.
         """
         if not self.done:
             raise RunError(
                 f"stage {self.path.name!r} is not finished in {self.path.parent}; "
                 "give the same `weakseg run` command again to finish it"
             )
-        return read_json(self.path / "done.json")
+        record = read_json(self.path / "done.json")
+        seconds = record.get("seconds")
+        if not isinstance(seconds, int | float) or not isinstance(record.get("summary"), dict):
+            raise RunError(
+                f"{self.path / 'done.json'} is damaged; remove it and give the same `weakseg run` "
+                "command again, which finishes the stage anew"
+            )
+        return record
 
     @property
     def summary(self) -> dict[str, Any]:
         """What the stage returned when it finished: counts, metrics."""
-        summary = self.record["summary"]
-        assert isinstance(summary, dict)
+        summary: dict[str, Any] = self.record["summary"]
         return summary
 
     @property
@@ -147,7 +153,7 @@ class StageDir:
     def timed(self) -> Iterator[None]:
         """Count the time of the work inside, interrupted calls included, for `done.json`."""
         spent = self.path / _SPENT
-        before = float(read_json(spent).get("seconds", 0)) if spent.is_file() else 0.0
+        before = _spent_before(spent)
         begun = time.monotonic()
         try:
             yield
@@ -205,6 +211,17 @@ class StageDir:
                     file.unlink()
             if Path(folder) != self.path and not any(Path(folder).iterdir()):
                 Path(folder).rmdir()
+
+
+def _spent_before(path: Path) -> float:
+    """Seconds of interrupted calls; none if that cannot be read, for they are for information."""
+    if not path.is_file():
+        return 0.0
+    try:
+        seconds = read_json(path).get("seconds", 0)
+    except RunError:
+        return 0.0
+    return float(seconds) if isinstance(seconds, int | float) else 0.0
 
 
 def _versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from weakseg.data.decode import SUFFIXES
 from weakseg.faults import Fault, FaultKind, FileError, listed, unprintable
 from weakseg.sources.name_index import NameIndex, plain_name, without_suffix
+from weakseg.types import is_sample_id
 
 IMAGE_FOLDERS = ("JPEGImages", "images")
 """Folders that hold the images of a source, in the order in which they are looked for."""
@@ -192,7 +193,7 @@ def scan(root: Path, boundary: Path, *, skip: Collection[str] = ()) -> Listing:
             if target.is_dir():
                 listing.faults.append(_linked_folder(path))
                 continue
-        if unprintable(key):
+        if unprintable(key) or not is_sample_id(key):
             if path.suffix.lower() in SUFFIXES:
                 listing.faults.append(_strange_name(path))
             continue
@@ -258,7 +259,10 @@ def _strange_name(path: Path) -> Fault:
     return Fault(
         kind="image_name",
         file=str(path),
-        found=f"the file name {path.name!r} is not UTF-8 or has control characters",
+        found=(
+            f"the file name {path.name!r} is not UTF-8, or has control characters, a backslash or "
+            "a drive's letter"
+        ),
         remedy="rename the file",
         samples=(str(path.name),),
     )

@@ -222,5 +222,8 @@ def _relabelled(
 
 def steps_logged(folder: Path) -> int:
     """How many steps a training's log holds."""
-    with (folder / LOG).open(encoding="utf-8") as file:
-        return sum(1 for _ in file)
+    try:
+        with (folder / LOG).open("rb") as file:
+            return sum(1 for _ in file)
+    except OSError as error:
+        raise RunError(f"cannot read {folder / LOG}: {error.strerror or error}") from None

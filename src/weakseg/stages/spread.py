@@ -24,7 +24,7 @@ from weakseg.runs.image_maps import BRANCHES, ImageMaps
 from weakseg.stages.cams import map_batches
 from weakseg.stages.classify import load_network
 from weakseg.training.device import Inference
-from weakseg.types import Catalog
+from weakseg.types import Catalog, RunError
 
 _MAX_PIXELS = 500_000
 """Maximum pixels of a batch: features are taken at larger scales, too."""
@@ -109,10 +109,16 @@ def _prototypes(
         context.dir.write_bytes(_CENTRES, save(centres))
     device = heads["spotlight"].weight.device
     found: dict[str, dict[int, Prototypes]] = {branch: {} for branch in heads}
-    for key, kept in load_file(path, device=str(device)).items():
-        branch, index = key.split(".")
-        weight = heads[branch].weight.detach().flatten(1)
-        found[branch][int(index)] = select_prototypes(kept, weight, int(index), settings)
+    try:
+        for key, kept in load_file(path, device=str(device)).items():
+            branch, index = key.split(".")
+            weight = heads[branch].weight.detach().flatten(1)
+            found[branch][int(index)] = select_prototypes(kept, weight, int(index), settings)
+    except Exception as error:
+        raise RunError(
+            f"{path} cannot be read ({type(error).__name__}); remove it and give the same command "
+            "again"
+        ) from error
     return found
 
 

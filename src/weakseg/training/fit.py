@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from weakseg.data.loading import raised
 from weakseg.files import replacing, write_atomic
 from weakseg.training.device import Device, Precision, accelerator_for
 from weakseg.training.memory import kept_memory
@@ -153,6 +154,7 @@ def fit(
 
     Raises:
         RunError: The checkpoint is of another network, or the loss is no number any more.
+        WeaksegError: What a batch is instead, where the loader keeps errors (`KeptErrors`).
     """
     accelerator = accelerator_for(device, precision, settings.accumulate)
     optimizer = _optimizer(task, settings)
@@ -169,7 +171,7 @@ def fit(
     wrapped.train()
     after_step: Callable[[], object] = getattr(task, "after_step", lambda: None)
     step, logged = done, dict[str, float]()
-    for count, batch in enumerate(pieces):
+    for count, batch in enumerate(raised(pieces)):
         if step == steps:
             break
         place = count % settings.accumulate, accelerator.process_index
@@ -293,7 +295,10 @@ def _state(folder: Path) -> dict[str, float]:
     try:
         with safe_open(path, framework="pt") as file:
             state = json.loads(file.metadata()["state"])
-            return {"step": int(state["step"]), "usual": float(state["usual"])}
+            step, usual = int(state["step"]), float(state["usual"])
+            if step < 0 or not 0 <= usual < math.inf:
+                raise ValueError(f"step {step}, usual length {usual}")
+            return {"step": step, "usual": usual}
     except Exception as error:
         raise _cannot_resume(path, error) from error
 
@@ -325,8 +330,13 @@ def _resume(
         task.load_state_dict(
             {n.removeprefix("task."): v for n, v in tensors.items() if n.startswith("task.")}
         )
+        _load_optimizer(optimizer, tensors)
     except Exception as error:
         raise _cannot_resume(path, error) from error
+    return int(numbers["step"])
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
@@ -335,7 +345,22 @@ def _resume(
     own = optimizer.state_dict()
     own["state"] = state
     optimizer.load_state_dict(own)
-    return int(numbers["step"])
+    for parameter, kept in optimizer.state.items():
+        if any(value.shape != parameter.shape for value in kept.values()):
+            raise ValueError("the optimizer's state is of another network")
+
+
+def _log_record(line: str) -> dict[str, float] | None:
+    """A line of a log; None if it is none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    numbers = isinstance(record, dict) and {"step", "loss"} <= record.keys()
+    if not numbers or not all(isinstance(value, int | float) for value in record.values()):
+        return None
+    kept: dict[str, float] = record
+    return kept
 
 
 class _Log:
@@ -345,13 +370,10 @@ class _Log:
         self.path, self.writes = path, writes
         self.lines: list[dict[str, float]] = []
         if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    break  # cut off by a crash: what follows is repeated
-                if record.get("step", done + 1) > done:
-                    break
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                record = _log_record(line)
+                if record is None or record["step"] > done:
+                    break  # cut off by a crash, or damaged: what follows is repeated
                 self.lines.append(record)
         if writes:
             write_atomic(path, "".join(json.dumps(line) + "\n" for line in self.lines).encode())

@@ -136,6 +136,8 @@ def test_names_are_needed(made):
         ("names: cat\ntrain: images\n", "names is no list"),
         ("names: {a: cat}\ntrain: images\n", "the class number 'a'"),
         ("names: [cat\ntrain: images\n", "not YAML that can be read"),
+        ("names: &x [*x]\ntrain: images\n", "not YAML that can be read .an anchor"),
+        (f"names:\n  ? '{'9' * 5000}'\n  : cat\ntrain: images\n", "the class number"),
         ("names: []\nnc: 2\n", "names is no list"),
     ],
 )

@@ -241,7 +241,7 @@ def _training_log(folder: StageDir) -> TrainingLog | None:
     for line in _text(path).splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # cut off by a crash
         if isinstance(row, dict) and is_number(row.get("step")):
             rows.append(row)

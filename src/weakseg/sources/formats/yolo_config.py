@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from weakseg.faults import Fault, FaultKind, listed
+from weakseg.plain_yaml import PlainYamlError, parse_yaml
 from weakseg.sources.annotation_files import ends, files_below
 from weakseg.sources.image_index import Listing, Missing
 from weakseg.sources.text import read_list
@@ -22,6 +21,7 @@ NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "l
 _YAML = (".yaml", ".yml")
 _DARKNET = ".data"
 _LARGEST = 1 << 20  # bytes of a configuration
+_NUMBER = re.compile("[0-9]{1,9}")
 _PARTS = ("train", "val", "valid", "test")
 
 
@@ -182,8 +182,8 @@ def read_config(path: Path) -> Config:
         _read_darknet(config)
         return config
     try:
-        content = yaml.safe_load(path.read_bytes())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content = parse_yaml(path.read_bytes())
+    except PlainYamlError as error:
         reason = " ".join(str(error).split())[:120]
         config._problem(path, f"not YAML that can be read ({reason})", "correct the file")
         return config
@@ -225,7 +225,7 @@ def _take_yaml_names(config: Config, content: dict[str, Any]) -> None:
         return
     pairs: list[tuple[int, str]] = []
     for key, name in names.items():
-        number = int(key) if isinstance(key, str) and key.isdecimal() else key
+        number = int(key) if isinstance(key, str) and _NUMBER.fullmatch(key) else key
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
             config._problem(config.file, f"the class number {number!r}", "number classes from 0")
         elif not isinstance(name, str | int) or isinstance(name, bool) or not str(name).strip():
