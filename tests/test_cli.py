@@ -388,9 +388,9 @@ def test_demo_runs_both_goes_on_and_refuses_another(weak, calls, tmp_path, monke
     assert code == 0
     assert str(out / "demo.png") in text.replace("\n", "")
     assert (out / "demo.png").read_bytes() == b"picture"
-    assert len(calls) == 14
+    assert len(calls) == 16
     assert weak("demo", "--out", out, "--count", 12)[0] == 0
-    assert len(calls) == 14
+    assert len(calls) == 16
     assert "choose another --out" in told(weak("demo", "--out", out, "--count", 13))
 
 

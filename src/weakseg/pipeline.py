@@ -19,7 +19,7 @@ from rich.console import Console
 from weakseg.config.declared import declared_settings
 from weakseg.metrics.verdicts import Verdict
 from weakseg.runs.context import StageContext
-from weakseg.runs.hardships import hardships_told
+from weakseg.runs.outside_faults import outside_faults_told
 from weakseg.runs.processes import first_process
 from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.runs.stage_dir import StageDir, fingerprint_hash
@@ -430,7 +430,7 @@ def _assist(
 def _told(stage: Stage, config: RunConfig, catalog: Catalog) -> AbstractContextManager[None]:
     section = getattr(config, stage.name, None)
     own = f"{stage.name}." if hasattr(section, "fit") else ""
-    return hardships_told(stage.name, catalog, f"{own}fit.workers")
+    return outside_faults_told(stage.name, catalog, f"{own}fit.workers")
 
 
 def stages_until(

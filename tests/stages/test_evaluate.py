@@ -55,7 +55,7 @@ class Fixture:
 
     def finish_masks(self, thresholds: dict[str, float]) -> None:
         (self.run.path / "masks" / "done.json").write_text(
-            json.dumps({"summary": {"thresholds": thresholds}})
+            json.dumps({"seconds": 1.0, "summary": {"thresholds": thresholds}})
         )
 
     def write_maps(self, name: str, classes: list[int], seed: int, branches: int = 2) -> None:

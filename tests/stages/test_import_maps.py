@@ -105,7 +105,7 @@ def test_they_walk_and_changed_maps_are_noticed(data, tmp_path):
     options = {"preset": "fast", "until": "evaluate", "overrides": SET}
     first = api.refine(data, maps, out, **options)
     names = [stage.name for stage in first.stages]
-    assert names == ["classify", "cams", "seeds", "relate", "walk", "masks", "evaluate"]
+    assert names == ["classify", "cams", "seeds", "relate", "walk", "masks", "verify", "evaluate"]
     assert first["masks"].summary["maps"] == "walk"
     again = api.refine(data, maps, out, **options)
     assert all(stage.skipped for stage in again.stages)

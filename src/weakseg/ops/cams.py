@@ -50,7 +50,7 @@ class CamSettings(BaseModel):
     scales: tuple[float, ...] = Field((0.5, 1.0, 1.5), min_length=1, description="multiples of it")
     mirror: bool = Field(True, description="use the mirror image, too")
     method: Annotated[str, one_of(CAM_METHODS)] = Field(
-        "cam", description=f"one of {', '.join(CAM_METHODS)}"
+        "cam", description="how maps are made: cam, layer-cam, … (a row of CAM_METHODS)"
     )
     xi: float = Field(0.5, ge=0, le=1, description="weight of the spotlight in the weighted map")
     batch_size: int = Field(8, ge=1, description="images of equal size computed together")

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader, Dataset
 from weakseg.faults import FileError
 from weakseg.models.backbones import BackboneSettings
 from weakseg.processors import free_memory
-from weakseg.runs.hardships import hardships_told
 from weakseg.runs.image_batches import image_batches
+from weakseg.runs.outside_faults import outside_faults_told
 from weakseg.training.fit import FitSettings
 from weakseg.types import Catalog, RunError, Sample
 
@@ -29,7 +29,7 @@ class Deadly(Dataset):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9")
 def test_a_killed_process_is_told_with_the_setting():
-    with pytest.raises(RunError) as error, hardships_told("cams", NONE, "fit.workers"):
+    with pytest.raises(RunError) as error, outside_faults_told("cams", NONE, "fit.workers"):
         list(DataLoader(Deadly(), num_workers=2))
     assert not multiprocessing.active_children()
     text = str(error.value)
@@ -41,7 +41,7 @@ def test_a_killed_process_is_told_with_the_setting():
 
 def test_want_of_memory_is_told():
     told = pytest.raises(RunError, match=r"not enough memory .*segment\.fit\.workers")
-    with told, hardships_told("segment", NONE, "segment.fit.workers"):
+    with told, outside_faults_told("segment", NONE, "segment.fit.workers"):
         raise MemoryError
 
 
@@ -49,7 +49,7 @@ def test_images_that_were_fine_when_checked(tmp_path):
     catalog = Catalog((), (Sample("a", tmp_path / "a.jpg", frozenset()),))
     for name, remedy in {"a.jpg": "--skip-bad", "masks/a.png": "replace it"}.items():
         told = pytest.raises(FileError, match=remedy)
-        with told as error, hardships_told("cams", catalog, "fit.workers"):
+        with told as error, outside_faults_told("cams", catalog, "fit.workers"):
             raise FileError(tmp_path / name, "image_missing", "gone", "replace it")
         assert str(error.value).startswith(str(tmp_path / name))
 
@@ -74,5 +74,8 @@ def test_an_image_that_is_damaged_while_others_are_read(tmp_path):
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("no")])
 def test_bugs_stay_bugs(error):
-    with pytest.raises(type(error), match=str(error)), hardships_told("cams", NONE, "fit.workers"):
+    with (
+        pytest.raises(type(error), match=str(error)),
+        outside_faults_told("cams", NONE, "fit.workers"),
+    ):
         raise error

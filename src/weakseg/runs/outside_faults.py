@@ -18,7 +18,7 @@ _GIGABYTE = 1e9
 
 
 @contextmanager
-def hardships_told(stage: str, catalog: Catalog, workers: str) -> Iterator[None]:
+def outside_faults_told(stage: str, catalog: Catalog, workers: str) -> Iterator[None]:
     """Turns what is no fault of weakseg into an error that says how to go on.
 
     Args:
