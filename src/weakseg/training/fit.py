@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from weakseg.data.loading import raised
-from weakseg.files import replacing, write_atomic
+from weakseg.files import appending, replacing, write_atomic
 from weakseg.training.device import Device, Precision, accelerator_for
 from weakseg.training.memory import kept_memory
 from weakseg.types import RunError
@@ -271,7 +271,8 @@ def _save(
                 tensors[f"optimizer.{index}.{name}"] = value
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     numbers = json.dumps({"step": step, "usual": clip.usual})
-    with replacing(folder / CHECKPOINT) as part:
+    size = sum(value.nbytes for value in tensors.values())
+    with replacing(folder / CHECKPOINT, size=size) as part:
         save_file(tensors, part, metadata={"state": numbers})
 
 
@@ -386,6 +387,6 @@ class _Log:
 
     def flush(self) -> None:
         if self.writes and self.pending:
-            with self.path.open("a", encoding="utf-8") as file:
+            with appending(self.path) as file:
                 file.writelines(self.pending)
         self.pending = []
