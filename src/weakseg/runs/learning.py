@@ -80,6 +80,7 @@ def learn(
             precision=config.precision,
             seed=config.seed,
             advance=advance,
+            say=lambda text: context.say(f"{label}: {text}"),
         )
 
 
