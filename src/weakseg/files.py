@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
 import os
+import re
 import shutil
+import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from weakseg.types import RunError
 
@@ -38,7 +42,7 @@ def plain(value: object) -> Any:
 
 
 @contextmanager
-def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, folder: bool = False, size: int | None = None) -> Iterator[Path]:
     """A path to write to that takes the place of `path` when the block ends well, and else goes.
 
     So a file is there whole or not at all, whatever happens while it is written.
@@ -47,6 +51,7 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
         path: The file, or a folder that is empty or not there yet; the folder above is made if
             needed.
         folder: Whether it is a folder.
+        size: Its bytes, if they are known, to tell how many are needed where a disk is full.
 
     Raises:
         RunError: It cannot be written.
@@ -63,20 +68,125 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             shutil.rmtree(part) if part.is_dir() else part.unlink()
-        if isinstance(error, OSError):
-            raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+        if (number := _system_error(error)) is not None:
+            raise _cannot_write(path, error, number, size) from error
         raise
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[TextIO]:
+    """A text file to write to at its end.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise _cannot_write(path, error, error.errno, None) from error
+
+
+def _system_error(error: BaseException) -> int | None:
+    """The system's number of what went wrong with a file; 0 if it tells none; None: a bug."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    # safetensors has an error of its own for all that can happen.
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found.group(1)) if found and isinstance(error, Exception) else None
+
+
+def _cannot_write(
+    path: Path, error: BaseException, number: int | None, size: int | None
+) -> RunError:
+    if number not in (errno.ENOSPC, errno.EDQUOT):
+        said = error.strerror if isinstance(error, OSError) else os.strerror(number or 0)
+        return RunError(f"cannot write {path}: {said or error}")
+    needed = "" if size is None else f"{_megabytes(size)} are needed and "
+    try:
+        free = _megabytes(shutil.disk_usage(path.parent).free)
+    except OSError:
+        free = "no"
+    return RunError(
+        f"cannot write {path}: No space left on the disk, or in the quota ({needed}{free} are "
+        "free); remove something and give the same command again, or choose another --out"
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
 
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Writes a file so that it is there whole or not at all; its folder is made if needed."""
-    with replacing(path) as part:
+    with replacing(path, size=len(data)) as part:
         part.write_bytes(data)
 
 
 def is_part(path: Path) -> bool:
     """Whether this is what a killed process left of `replacing`, or a desktop's own file."""
     return path.suffix == ".tmp" or path.name in {".DS_Store", "Thumbs.db", "desktop.ini"}
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left of files that they were writing, here and below.
+
+    Only what bears the name of a process that is gone, or of a part of safetensors; nobody else
+    may be writing tensors here.
+
+    Args:
+        folder: Where to look; need not be there.
+    """
+    for place, folders, names in os.walk(folder):
+        for name in [*folders, *names]:
+            if not _is_left(Path(place, name)):
+                continue
+            with suppress(OSError):
+                if name in folders:
+                    folders.remove(name)
+                    shutil.rmtree(Path(place, name))
+                else:
+                    Path(place, name).unlink()
+
+
+def sweep_here(folder: Path) -> None:
+    """The same, only of what is directly in a folder."""
+    with suppress(OSError):
+        for path in [path for path in folder.iterdir() if _is_left(path)]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_left(path: Path) -> bool:
+    if _TENSORS_PART.fullmatch(path.name):
+        return path.is_file() and not path.is_symlink()
+    match = _PART.fullmatch(path.name)
+    if match is None or path.is_symlink():
+        return False
+    process = int(match.group(1))
+    if process != os.getpid():
+        return not _is_running(process)
+    try:  # an earlier process of the same number, as containers have them
+        return path.stat().st_mtime < _BEGUN
+    except OSError:
+        return False
+
+
+def _is_running(process: int) -> bool:
+    if sys.platform == "win32":  # where a file that is written to cannot be removed
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+_PART = re.compile(r"\.([1-9][0-9]*)-[0-9]+-[0-9]+\.tmp")
+_TENSORS_PART = re.compile(r"\.tmp[A-Za-z0-9]{6}")
+_BEGUN = time.time() - 5
+"""Before this process, by clocks that may differ a little."""
 
 
 def dump_json(value: object) -> bytes:

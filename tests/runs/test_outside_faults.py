@@ -39,10 +39,11 @@ def test_a_killed_process_is_told_with_the_setting():
     assert "\n" not in text
 
 
-def test_want_of_memory_is_told():
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory")])
+def test_want_of_memory_is_told(error):
     told = pytest.raises(RunError, match=r"not enough memory .*segment\.fit\.workers")
     with told, outside_faults_told("segment", NONE, "segment.fit.workers"):
-        raise MemoryError
+        raise error
 
 
 def test_images_that_were_fine_when_checked(tmp_path):

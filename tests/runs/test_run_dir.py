@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -247,9 +248,63 @@ def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path, monkeypatch):
 
 def test_finish_removes_what_killed_processes_left(run):
     stage = run.open_stage("masks", PRINT)
-    part = stage.write_bytes("dog/.1-2-3.tmp", b"half")
+    part = stage.write_bytes(f"dog/.{gone()}-2-3.tmp", b"half")
     stage.finish({})
     assert not part.exists()
+
+
+def gone():
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_taking_the_lock_removes_what_killed_processes_left(run, catalog):
+    run.save_catalog(catalog, source="photos")
+    dead = gone()
+    stage = run.open_stage("masks", PRINT)
+    (run.path / "mine").mkdir()
+    left = [
+        run.path / f".{dead}-1-2.tmp",
+        run.path / "truth" / "dog" / f".{dead}-1-2.tmp",
+        stage.path / f".{dead}-140-0.tmp",
+        stage.path / "dog" / f".{dead}-140-7.tmp",
+        stage.path / ".tmpAb3dE9",
+        stage.path / f".{os.getpid()}-1-2.tmp",
+    ]
+    kept = [
+        stage.path / f".{os.getppid()}-1-2.tmp",
+        stage.path / f".{os.getpid()}-1-3.tmp",
+        stage.path / "dog" / "1.png",
+        stage.path / f"a.{dead}-1-2.tmp",
+        stage.path / f".{dead}-1.tmp",
+        stage.path / ".tmpAb3dE9x",
+        stage.path / "a.tmp",
+        run.path / "mine" / f".{dead}-1-2.tmp",
+    ]
+    for path in (*left, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    os.utime(left[-1], (0, 0))
+    folder = stage.path / f".{dead}-1-5.tmp"
+    (folder / "inner").mkdir(parents=True)
+    with run.locked():
+        assert [path for path in (*left, folder) if path.exists()] == []
+        assert [path for path in kept if not path.exists()] == []
+
+
+def test_a_full_disk_is_told_with_what_is_needed(run, monkeypatch):
+    stage = run.open_stage("masks", PRINT)
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    told = pytest.raises(RunError, match=r"No space left .*\(2\.0 MB are needed and [\d.]+ MB are")
+    with told, stage.timed():
+        stage.write_bytes("a.npz", bytes(2_000_000))
+    assert not list(stage.path.glob(".*"))
 
 
 def test_many_threads_write_at_once(run):

@@ -1,8 +1,10 @@
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -125,6 +127,30 @@ def test_an_image_that_goes_while_training(tmp_path, workers):
     with pytest.raises(FileError, match=r"^a\.jpg: there is no such file; add it$"):
         fit(Line(), batches, SETTINGS, folder=tmp_path, device="cpu")
     assert steps_done(tmp_path) == 3
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(28, r"No space left .*\(0\.0 MB are needed and [\d.]+ MB are free\)"), (5, "cannot write")],
+)
+def test_a_disk_that_is_full_while_training(tmp_path, monkeypatch, number, told):
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise SafetensorError(f"Error while serializing: I/O error: it (os error {number})")
+
+    monkeypatch.setattr("weakseg.training.fit.save_file", full)
+    with pytest.raises(RunError, match=told):
+        train(Line(), tmp_path)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_disk_that_is_full_while_logging(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "weakseg.training.fit.write_atomic", lambda path, _: path.symlink_to("/dev/full")
+    )
+    with pytest.raises(RunError, match=r"log\.jsonl: No space left"):
+        train(Line(), tmp_path)
 
 
 class Spiky(Steady):

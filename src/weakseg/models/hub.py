@@ -39,7 +39,8 @@ def save_folder(
     try:
         with suppress(NotADirectoryError):
             (folder / CONFIG).unlink(missing_ok=True)
-        with replacing(folder / WEIGHTS) as part:
+        size = sum(value.nbytes for value in tensors.values())
+        with replacing(folder / WEIGHTS, size=size) as part:
             save_file(tensors, part, metadata={"format": "pt"})
         write_json(folder / CONFIG, {**config, "weakseg": __version__})
     except RunError as error:

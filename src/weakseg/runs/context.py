@@ -65,6 +65,10 @@ class StageContext:
         # For processes that work along: a console has locks, which cannot be handed over.
         return StageContext.silent, (self.config, self.catalog, self.run, self.dir)
 
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def track(
         self, label: str, total: int, *, done: int = 0, unit: str = "images"
     ) -> AbstractContextManager[progress.Advance]:

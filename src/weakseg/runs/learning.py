@@ -82,6 +82,7 @@ def learn(
             precision=config.precision,
             seed=config.seed,
             advance=advance,
+            say=lambda text: context.say(f"{label}: {text}"),
         )
 
 

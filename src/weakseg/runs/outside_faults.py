@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from weakseg.faults import FileError
 from weakseg.processors import free_memory
+from weakseg.training.memory import is_out_of_memory
 from weakseg.types import Catalog, RunError
 
 _DEAD = ("is killed by signal", "exited unexpectedly")
@@ -41,6 +42,8 @@ def outside_faults_told(stage: str, catalog: Catalog, workers: str) -> Iterator[
         )
         raise FileError(error.path, error.kind, error.found, remedy) from error
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise _no_memory(stage, workers) from error
         text = " ".join(str(error).split())
         if "DataLoader worker" not in text or not any(sign in text for sign in _DEAD):
             raise
@@ -51,10 +54,14 @@ def outside_faults_told(stage: str, catalog: Catalog, workers: str) -> Iterator[
             f"{_lower(workers)}"
         ) from None
     except MemoryError as error:
-        raise RunError(
-            f"stage {stage!r}: there is not enough memory ({_free()}); end other programs, or "
-            f"{_lower(workers)}"
-        ) from error
+        raise _no_memory(stage, workers) from error
+
+
+def _no_memory(stage: str, workers: str) -> RunError:
+    return RunError(
+        f"stage {stage!r}: there is not enough memory ({_free()}); end other programs, give "
+        f"--device cpu if it is the GPU's, or {_lower(workers)}"
+    )
 
 
 def _let_go(error: BaseException) -> None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from weakseg.faults import unprintable
-from weakseg.files import dump_json, is_part, read_json, write_atomic
+from weakseg.files import dump_json, is_part, read_json, sweep, sweep_here, write_atomic
 from weakseg.runs.processes import first_process
 from weakseg.runs.stage_dir import StageDir
 from weakseg.types import Catalog, RunError, Sample, is_sample_id
@@ -141,10 +141,19 @@ class RunDir:
                 )
             os.ftruncate(handle, 0)
             os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            self._sweep()
             yield
             os.ftruncate(handle, 0)
         finally:
             os.close(handle)
+
+    def _sweep(self) -> None:
+        """Removes what killed processes left; in finished stages nothing is left any more."""
+        sweep_here(self.path)
+        sweep(self.path / "truth")
+        for mark in self.path.glob("*/fingerprint.json"):
+            if not (mark.parent / "done.json").is_file():
+                sweep(mark.parent)
 
     def save_config(self, text: str) -> None:
         """Writes the run's settings (YAML) to `config.yaml`."""

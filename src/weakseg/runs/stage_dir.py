@@ -13,12 +13,12 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weakseg.files import dump_json, is_part, plain, read_json, write_atomic
+from weakseg.files import dump_json, is_part, plain, read_json, sweep, write_atomic
 from weakseg.types import RunError
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ class StageDir:
         try:
             yield
         except BaseException:
-            self.write_json(_SPENT, {"seconds": before + time.monotonic() - begun})
+            with suppress(RunError):  # what ended the work is to be told, not this
+                self.write_json(_SPENT, {"seconds": before + time.monotonic() - begun})
             raise
         self._seconds = before + time.monotonic() - begun
         spent.unlink(missing_ok=True)
@@ -169,8 +170,7 @@ class StageDir:
         Args:
             summary: Counts and metrics to keep in `done.json`.
         """
-        for part in self.path.rglob("*.tmp"):  # left by a process that was killed
-            part.unlink(missing_ok=True)
+        sweep(self.path)
         record = {
             "stage": self.path.name,
             "seconds": round(self._seconds, 3),

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from weakseg.data.loading import raised
-from weakseg.files import replacing, write_atomic
+from weakseg.files import appending, replacing, write_atomic
 from weakseg.training.device import Device, Precision, accelerator_for
 from weakseg.training.memory import kept_memory
+from weakseg.training.pieces import Pieces
 from weakseg.types import RunError
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -131,6 +132,7 @@ def fit(
     precision: Precision = "auto",
     seed: int = 0,
     advance: Callable[..., None] | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> FitSummary:
     """Train a task over all batches of a loader.
 
@@ -148,12 +150,15 @@ def fit(
         precision: In what.
         seed: Of what is random inside the network.
         advance: Called after each step with 1 and what to show.
+        say: Called with a sentence where memory does not suffice for a batch at once, which then is
+            computed in smaller pieces.
 
     Returns:
         Steps, last loss and speed.
 
     Raises:
-        RunError: The checkpoint is of another network, or the loss is no number any more.
+        RunError: The checkpoint is of another network, the loss is no number any more, or memory
+            does not suffice for a single image.
         WeaksegError: What a batch is instead, where the loader keeps errors (`KeptErrors`).
     """
     accelerator = accelerator_for(device, precision, settings.accumulate)
@@ -165,28 +170,27 @@ def fit(
     clip = _Clip(settings.clip, [p for group in optimizer.param_groups for p in group["params"]])
     done = _resume(folder, task, optimizer, clip, accelerator)
     log = _Log(folder / LOG, done, accelerator.is_main_process)
-    pieces = accelerator.skip_first_batches(loader, done * settings.accumulate)
+    batches = accelerator.skip_first_batches(loader, done * settings.accumulate)
+    pieces = Pieces(wrapped, accelerator, say)
     start = saved = time.monotonic()
     recent: deque[float] = deque(log.losses(20), maxlen=20)
     wrapped.train()
     after_step: Callable[[], object] = getattr(task, "after_step", lambda: None)
     step, logged = done, dict[str, float]()
-    for count, batch in enumerate(raised(pieces)):
+    for count, batch in enumerate(raised(batches)):
         if step == steps:
             break
         place = count % settings.accumulate, accelerator.process_index
-        torch.manual_seed(random_seed(seed, step, *place))
         factor = schedule(step, steps, power=settings.power, warmup=settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * group["lr_scale"] * factor
         with accelerator.accumulate(wrapped):
-            losses: Mapping[str, Tensor] = wrapped(batch)
-            accelerator.backward(losses["loss"])
+            losses = pieces.add(batch, random_seed(seed, step, *place), first=place[0] == 0)
             clip(accelerator)
             fast.step()
             fast.zero_grad()
         for name, value in losses.items():
-            logged[name] = logged.get(name, 0.0) + float(value.detach()) / settings.accumulate
+            logged[name] = logged.get(name, 0.0) + value / settings.accumulate
         if not accelerator.sync_gradients:
             continue
         step += 1
@@ -274,7 +278,8 @@ def _save(
                 tensors[f"optimizer.{index}.{name}"] = value
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     numbers = json.dumps({"step": step, "usual": clip.usual})
-    with replacing(folder / CHECKPOINT) as part:
+    size = sum(value.nbytes for value in tensors.values())
+    with replacing(folder / CHECKPOINT, size=size) as part:
         save_file(tensors, part, metadata={"state": numbers})
 
 
@@ -389,6 +394,6 @@ class _Log:
 
     def flush(self) -> None:
         if self.writes and self.pending:
-            with self.path.open("a", encoding="utf-8") as file:
+            with appending(self.path) as file:
                 file.writelines(self.pending)
         self.pending = []

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt's names in glibc's malloc.h
 _TRIM_DEFAULT, _MMAP_MAX_DEFAULT = 128 * 1024, 65536
 
@@ -28,6 +30,17 @@ def release_memory() -> None:
     library = _c_library()
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
+
+
+_NO_MEMORY = ("not enough memory", "out of memory", "can't allocate memory", "alloc_failed")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error tells that memory, the device's or the machine's, did not suffice."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in text for sign in _NO_MEMORY)
 
 
 @contextmanager

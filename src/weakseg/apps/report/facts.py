@@ -146,6 +146,16 @@ def read_facts(path: Path) -> Facts:
     run = RunDir(path)
     if not run.is_run:
         raise RunError(f"{path} is no run of weakseg; give the folder that `weakseg run` made")
+    try:
+        return _facts(path, run)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise RunError(
+            f"{path}: a stage's done.json, fingerprint.json or metrics.json is damaged ({error}); "
+            "remove that stage's done.json and give the same `weakseg run` command again"
+        ) from error
+
+
+def _facts(path: Path, run: RunDir) -> Facts:
     record, catalog = run.catalog_record(), run.load_catalog()
     context = StageContext.reading(run)
     folders = [StageDir(path / name) for name in _stage_names(path, context.config)]
