@@ -26,8 +26,12 @@ def test_good_figures_have_no_verdict():
         ({"told": 0.45}, "yellow", "can hardly be told apart (average precision 0.45"),
         ({"told": 0.36}, "red", "cannot be told apart (average precision 0.36"),
         ({"told": 0.1}, "red", "guessing has 0.30"),
-        ({"against": 0.5}, "red", "50% of them cover surfaces"),
-        ({"against": 0.6}, "red", "of the rest of these images 50% is"),
+        (
+            {"against": 0.5},
+            "red",
+            "50% of its masks cover surfaces that occur rather in images without cat",
+        ),
+        ({"against": 0.6}, "red", "of the rest of the same images 50% do"),
     ],
 )
 def test_each_fault_is_told(change, severity, said):

@@ -87,12 +87,12 @@ def verdicts(figures: Mapping[str, ClassFigures]) -> list[Verdict]:
         Verdict(severity, name, text)
         for name, own in figures.items()
         if own.images
-        for severity, text in _of_class(own)
+        for severity, text in _of_class(name, own)
     ]
     return sorted(found, key=lambda verdict: verdict.severity != "red")
 
 
-def _of_class(own: ClassFigures) -> Iterable[tuple[Severity, str]]:
+def _of_class(name: str, own: ClassFigures) -> Iterable[tuple[Severity, str]]:
     many = MOST * own.images
     if own.empty_maps >= many:
         yield (
@@ -127,10 +127,10 @@ def _of_class(own: ClassFigures) -> Iterable[tuple[Severity, str]]:
     if by_surfaces and own.against >= own.against_outside:
         yield (
             "red",
-            f"its masks do not keep to it: {own.against:.0%} of them cover surfaces that are "
-            "rather those of images without it, of the rest of these images "
-            f"{own.against_outside:.0%} is; try a larger cams.long_side, refine.kind=none with "
-            "spread.spreading=false, more images without it",
+            f"{own.against:.0%} of its masks cover surfaces that occur rather in images without "
+            f"{name} (of the rest of the same images {own.against_outside:.0%} do): they do not "
+            "keep to it; try a larger cams.long_side, refine.kind=none with "
+            "spread.spreading=false, more images of the same things without it",
         )
     if own.whole_image >= many:
         yield (

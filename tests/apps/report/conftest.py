@@ -67,7 +67,7 @@ class Drawing:
     def catalog(self):
         return Catalog(self.classes, tuple(sorted(self.samples, key=lambda s: s.id)))
 
-    def run(self, name="run", *, branches=2, overrides=(), until=None, force=False):
+    def run(self, name="run", *, branches=2, overrides=(), until=None, force=False, verdicts=()):
         """The finished run's folder."""
 
         def classify(context):
@@ -111,6 +111,7 @@ class Drawing:
             Stage("cams", 1, ("classify",), ("cams",), cams),
             *([Stage("weigh", 1, ("cams",), ("cams",), weigh)] if branches == 2 else []),
             real["masks"],
+            Stage("verify", 1, ("masks",), (), lambda _: {"verdicts": list(verdicts)}),
             real["evaluate"],
         ]
         one = ["amr.compensation=false"] if branches == 1 else []
