@@ -54,7 +54,8 @@ def main():
         "true IoU. *told*: average precision of the tag on images held out, by a linear classifier of the "
         "pretrained network's features; *surfaces*: the same by visual words alone; *guessing*: the share of images "
         "with the tag. *inside*, *outside*: share of the masks, and of the rest of the same images, whose surfaces "
-        "are rather those of images without the tag.",
+        "are rather those of images without the tag. What no verdict tells: masks that hold a part of the thing "
+        "only, bleeding into a background that has no tag, and anything of a class that few images show.",
         "",
         "| run | class | images | guessing | told | surfaces | inside | outside | verdict | IoU |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
