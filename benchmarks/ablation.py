@@ -367,7 +367,8 @@ def table(name, arms, records):
 def whole_table(name, records):
     """The rows of a data set's whole ways: masks on `train`, network on `val`, minutes."""
     lines = [
-        "The whole way (`weakseg run`, the same settings): masks on `train`, the network on `val`.",
+        "The whole way (`weakseg run`, the same settings): masks on `train`, the network on `val`; minutes "
+        "are sums of stages, partly beside other work.",
         "",
         "| | seeds | masks | val | minutes |",
         "| --- | --- | --- | --- | --- |",
@@ -405,7 +406,7 @@ def why_picture(records):
             )
     lines.append(
         f'<text x="70" y="144" font-size="11" fill="#555">share of pixels covered, '
-        f"{len(records)} seeds</text></svg>"
+        f"{len(records)} seed{'s' * (len(records) != 1)}</text></svg>"
     )
     return "\n".join([*lines, ""])
 
