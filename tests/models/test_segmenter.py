@@ -175,7 +175,7 @@ def test_a_folder_half_written_is_no_network(model, tmp_path, monkeypatch):
 
     model.save_pretrained(tmp_path)
     monkeypatch.setattr("weakseg.models.hub.save_file", full)
-    with pytest.raises(WeightsError, match=r"cannot write .*: No space left on device"):
+    with pytest.raises(WeightsError, match=r"cannot write .*: No space left on the disk"):
         model.save_pretrained(tmp_path)
     with pytest.raises(WeightsError, match="cannot be loaded"):
         Segmenter.from_pretrained(tmp_path)

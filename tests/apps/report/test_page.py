@@ -276,14 +276,17 @@ def test_stages_that_the_settings_no_longer_ask_for_are_not_shown(drawing):
     assert not {"relate", "walk", "spread"} & set(names)
 
 
+MADE = ["classify", "cams", "weigh", "masks"]
+
+
 @pytest.mark.parametrize(
     ("changed", "until", "shown"),
     [
-        ("refine.threshold=0.6", "masks", ["classify", "cams", "weigh", "masks"]),
+        ("refine.threshold=0.6", "masks", MADE),
         ("fit.epochs=9", "cams", ["classify", "cams"]),
         ("fit.epochs=9", "classify", ["classify"]),
-        ("evaluate.boundary_ratio=0.03", "masks", ["classify", "cams", "weigh", "masks"]),
-        ("segment.fit.epochs=3", "masks", ["classify", "cams", "weigh", "masks", "evaluate"]),
+        ("evaluate.boundary_ratio=0.03", "masks", [*MADE, "verify"]),
+        ("segment.fit.epochs=3", "masks", [*MADE, "verify", "evaluate"]),
     ],
 )
 def test_results_of_other_settings_are_not_shown(drawing, changed, until, shown):
