@@ -186,6 +186,8 @@ def run(
             _require_no_classifier(settings)
     console = (console or Console()) if first_process() else Console(quiet=True)
     split, val = _splits("" if config is settings else preset, split, val, console)
+    if maps is None:
+        _require_cam_method(settings)
     stages_until(until, validation=val is not None)
     if log:
         check_tracker(log)
@@ -342,6 +344,19 @@ def _refuse_common(catalog: Catalog, second: Catalog, split: str | None, val: st
         raise DataError(
             f"{len(common)} images of split {val!r} ({common[0]}, …) would be learnt from, too; "
             "give --split with a split that has none of them"
+        )
+
+
+def _require_cam_method(settings: RunConfig) -> None:
+    """Refuse a CAM method that the network does not have, before hours of training."""
+    from weakseg.models.backbones import has_whole_attention
+    from weakseg.ops.cam_methods import OF_ATTENTION
+
+    method, name = settings.cams.method, settings.backbone.name
+    if method in OF_ATTENTION and not has_whole_attention(name):
+        raise ConfigError(
+            f"cams.method: {method} needs attention over the whole image, which {name} has not; "
+            "choose a ViT (backbone.name=vit_small_patch16_224), or another method"
         )
 
 

@@ -7,12 +7,14 @@ import torchcam.methods
 from torch.nn import functional
 from torch.testing import assert_close
 
+from weakseg import api
 from weakseg.activation_maps import branch_maps, class_activation_maps
 from weakseg.models.amr import AMR, AMRSettings
 from weakseg.models.backbones import BackboneSettings
 from weakseg.ops.cam_methods import (
     CAM_METHODS,
     FORWARD_ONLY,
+    OF_ATTENTION,
     cam,
     grad_cam_plus_plus,
     layer_cam,
@@ -206,6 +208,18 @@ def test_methods_of_attention_refuse_networks_without(method, name):
         class_activation_maps(
             model, torch.rand(1, 3, 64, 64), settings=CamSettings(method=method, scales=(1.0,))
         )
+
+
+@pytest.mark.parametrize("method", sorted(OF_ATTENTION))
+def test_a_run_refuses_them_before_it_trains(method, tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(ConfigError, match=f"{method} needs attention .* resnet18 has not"):
+        api.run(
+            tmp_path / "data",
+            tmp_path / "run",
+            overrides=("backbone.name=resnet18", f"cams.method={method}"),
+        )
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("method", CAM_METHODS)

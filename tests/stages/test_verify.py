@@ -102,3 +102,9 @@ def test_few_images_are_looked_at_and_it_is_the_same_every_time(plates, tmp_path
     assert first["images"] == 10  # every fourth
     assert judged(plates, tmp_path, SPOT, "verify.images=13") == first
     assert first["classes"]["scratch"]["told"] is None  # none of them shows it
+
+
+def test_a_single_image_is_no_fault(plates, tmp_path):
+    record = judged(Catalog(plates.classes, plates.samples[1:2]), tmp_path, SPOT)
+    assert [v["severity"] for v in record["verdicts"]] == ["yellow"]
+    assert "in 1 image only" in record["verdicts"][0]["text"]

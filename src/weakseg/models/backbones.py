@@ -236,6 +236,11 @@ def cell_of(name: str) -> int:
         return _cell(_create(name, kind, 3), kind)
 
 
+def has_whole_attention(name: str) -> bool:
+    """Whether every token of a network of timm looks at all of the image: a ViT, DeiT or EVA."""
+    return _kind(name) is BACKBONE_KINDS["vit"]
+
+
 def _cell(model: Any, kind: BackboneKind) -> int:
     if kind.dilates:
         return _CHAIN_CELL

@@ -288,5 +288,8 @@ CAM_METHODS: Mapping[str, CamMethod] = {
 """By their names in settings; a new method is a new row. Local prototypes (LPCAM, CVPR 2023), which
 need the whole data set, are the stage `spread`."""
 
+OF_ATTENTION = frozenset({"rollout", "attention"})
+"""Methods for a ViT alone."""
+
 FORWARD_ONLY = frozenset({"cam", "grad-cam", "grad-cam++", "layer-cam"})
 """Methods that take no gradient: the network may be one that only looks."""

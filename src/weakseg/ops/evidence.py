@@ -37,12 +37,6 @@ class HeldOut:
     precision: Tensor
     chance: Tensor
 
-    @property
-    def trust(self) -> Tensor:
-        """(AP − chance) / (1 − chance) in 0..1, float32 [K]: 0 is guessing, or not known."""
-        gain = (self.precision - self.chance) / (1 - self.chance).clamp_min(1e-6)
-        return gain.nan_to_num(0).clamp(0, 1)
-
 
 def held_out(features: Tensor, tags: Tensor) -> HeldOut:
     """Judges every image's tags by a logistic regression on the other images.
