@@ -111,8 +111,8 @@ def _of_class(name: str, own: ClassFigures) -> Iterable[tuple[Severity, str]]:
     if own.told is None:
         yield (
             "yellow",
-            f"in {own.images} image{'s' * (own.images != 1)} only, or in nearly all: whether it can "
-            "be told apart is not known; add images with and without it",
+            f"in {own.images} image{'s' * (own.images != 1)} only, or in nearly all: whether it "
+            "can be told apart is not known; add images with and without it",
         )
     elif trust < HARDLY_TOLD:
         yield (

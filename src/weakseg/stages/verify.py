@@ -121,11 +121,8 @@ def _judge(
             advance(len(batch))
     ordered = [words[sample.id] for sample in samples]
     deep = torch.stack([pooled[sample.id] for sample in samples])
-    deep = (
-        (deep - deep.mean(dim=0))
-        / deep.std(dim=0, correction=0).clamp_min(1e-4)
-        / deep.shape[1] ** 0.5
-    )
+    deviation = deep.std(dim=0, correction=0).clamp_min(1e-4)
+    deep = (deep - deep.mean(dim=0)) / deviation / deep.shape[1] ** 0.5
     told = held_out(deep, tags)
     shares = [word_histograms([own[i] for own in ordered], WORDS) for i in range(len(_STAGES))]
     surfaces = held_out(torch.cat(shares, dim=1), tags)
