@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from weakseg import metrics
     from weakseg.activation_maps import class_activation_maps
-    from weakseg.api import check, evaluate, export, label, refine, report, run
+    from weakseg.api import check, correct, evaluate, export, label, refine, report, run
     from weakseg.config import RunConfig, load_config
     from weakseg.models.amr import AMR, AMRSettings, AttentionModulation
     from weakseg.models.backbones import BackboneSettings
@@ -53,6 +53,7 @@ __all__ = [
     "__version__",
     "check",
     "class_activation_maps",
+    "correct",
     "dense_crf",
     "evaluate",
     "export",
@@ -89,6 +90,7 @@ _HOMES = {
     "WalkSettings": "weakseg.ops.walk",
     "WeaksegError": "weakseg.types",
     "check": "weakseg.api",
+    "correct": "weakseg.api",
     "class_activation_maps": "weakseg.activation_maps",
     "dense_crf": "weakseg.ops.crf",
     "evaluate": "weakseg.api",

@@ -19,6 +19,7 @@ from weakseg.types import Catalog, ConfigError, DataError, RunError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from weakseg.apps.correct import CorrectSummary
     from weakseg.apps.export import ExportSummary
     from weakseg.apps.label import LabelSummary
     from weakseg.config.run_config import RunConfig
@@ -278,6 +279,43 @@ def refine(
     return run(source, out, maps=maps, **options)
 
 
+def correct(
+    run: Path | str,
+    source: Path | str,
+    *,
+    kind: str | None = None,
+    console: Console | None = None,
+) -> CorrectSummary:
+    """Takes masks that people drew elsewhere as true; the next `weakseg.run` learns from them.
+
+    A few of many images are enough. All masks are looked at first: if one does not fit its image or
+    the run's classes, none is taken. What was there before is kept in `RUN/review`.
+
+    Args:
+        run: The run's folder.
+        source: What another tool wrote, of any kind that `check` reads, with its images beside it
+            or without them; or a folder of PNG masks with the images' names.
+        kind: The kind, as for `check`, or `png`; None: found by looking.
+        console: Where to show how far it is; nowhere if None.
+
+    Returns:
+        How many masks are new, and what was left out and why.
+
+    Raises:
+        DataError: The source cannot be read, or a mask does not fit.
+        RunError: The folder is no run, has no masks yet, or cannot be written.
+
+    Example:
+        >>> import weakseg
+        >>> weakseg.correct("runs/photos", "from-cvat.xml").corrected  # doctest: +SKIP
+        3
+    """
+    from weakseg.apps.correct import correct as take
+
+    with _counted(console, "correct") as progress:
+        return take(run, source, kind=kind, progress=progress)
+
+
 def report(run: Path | str, *, console: Console | None = None) -> Path:
     """Writes a run's report, one page that needs nothing else and no network.
 
@@ -395,7 +433,7 @@ def _checked(
     there = folder.is_run and (folder.path / name).is_file()
     record = folder.catalog_record(name) if there else {}
     if key and record.get("checked") == key and (skip_bad or not record["skipped"]):
-        return folder.load_catalog(name), record["skipped"], key
+        return folder.load_catalog(name, source_tags=True), record["skipped"], key
     report = check(source, kind=kind, split=split, console=console, **reading)
     if name != "catalog.json":
         report = report.without(*COUNT_KINDS)  # nothing is learnt from these images

@@ -38,6 +38,9 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(USER_ERROR)
 
 
+_Command = Callable[[str, Callable[[argparse.Namespace], int], str], _Parser]
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = _Parser(
@@ -125,6 +128,8 @@ def parser() -> argparse.ArgumentParser:
         help="png: flat (masks alone), nnunet or mmseg; default: flat",
     )
 
+    _add_review_commands(command)
+
     report = command("report", _report, "Write a run's report anew: one page, no network needed.")
     report.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
 
@@ -165,6 +170,22 @@ def parser() -> argparse.ArgumentParser:
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
     )
     return top
+
+
+def _add_review_commands(command: _Command) -> None:
+    correct = command("correct", _correct, "Take masks that people drew elsewhere as true.")
+    correct.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    correct.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        required=True,
+        metavar="SOURCE",
+        help="annotations of another tool, with or without images; or a folder of PNG masks",
+    )
+    correct.add_argument(
+        "--kind", metavar="KIND", help="png, coco, voc, cvat, label-studio …; found by looking"
+    )
 
 
 def _add_run_options(run: argparse.ArgumentParser) -> None:
@@ -462,6 +483,21 @@ def _export(options: argparse.Namespace) -> int:
     for note in written.notes:
         _complain(f"note: {note}")
     return 0
+
+
+def _correct(options: argparse.Namespace) -> int:
+    from weakseg import api  # noqa: PLC0415
+
+    progress = _shown_progress()
+    taken = api.correct(options.run, options.source, kind=options.kind, console=progress)
+    known = f", {taken.unchanged} known already" if taken.unchanged else ""
+    sys.stdout.write(
+        f"{taken.corrected} mask{'s' * (taken.corrected != 1)} taken as true{known}; "
+        "the next `weakseg run` learns from them\n"
+    )
+    for note in taken.notes:
+        _complain(f"note: {note}")
+    return FAULTS if taken.notes else 0
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -19,8 +19,10 @@ from rich.console import Console
 from weakseg.config.declared import declared_settings
 from weakseg.metrics.verdicts import Verdict
 from weakseg.runs.context import StageContext
+from weakseg.runs.corrections import NO_CORRECTIONS, Corrections, read_corrections
 from weakseg.runs.outside_faults import outside_faults_told
 from weakseg.runs.processes import first_process
+from weakseg.runs.review_dir import REVIEW
 from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.runs.stage_dir import StageDir, fingerprint_hash
 from weakseg.training.memory import release_memory
@@ -48,6 +50,7 @@ class Stage:
         distributed: Whether all processes of a launcher (`accelerate launch`) work on it together;
             the other stages are the first process's alone.
         inputs: Hash of what it reads beside settings, samples and other stages' results.
+        corrected: Whether it reads the masks that people corrected.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Stage:
     distributed: bool = False
     when: Callable[[RunConfig], bool] = lambda _: True
     inputs: str = ""
+    corrected: bool = False
 
     def load(self) -> StageFunction:
         """The stage's function."""
@@ -126,7 +130,8 @@ STAGES: tuple[Stage, ...] = (
         "relate",
         version=1,
         needs=("classify", "seeds"),
-        reads=("dry_run", "backbone", "relate"),
+        reads=("dry_run", "backbone", "relate", "review"),
+        corrected=True,
         function="weakseg.stages.relate:relate",
         distributed=True,
         when=lambda config: config.refine.walks,
@@ -144,6 +149,7 @@ STAGES: tuple[Stage, ...] = (
         version=3,
         needs=("cams", "spread", "weigh", "walk"),
         reads=(*_MAPS, "refine"),
+        corrected=True,
         function="weakseg.stages.masks:masks",
     ),
     Stage(
@@ -166,7 +172,8 @@ STAGES: tuple[Stage, ...] = (
         "segment",
         version=3,
         needs=("classify", "masks"),
-        reads=("dry_run", "backbone", "segment"),
+        reads=("dry_run", "backbone", "segment", "review"),
+        corrected=True,
         function="weakseg.stages.segment:segment",
         truth=lambda config: config.segment.truth_masks,
         distributed=True,
@@ -341,14 +348,27 @@ def run_pipeline(
     wanted = [stage for stage in table if stage.when(config)]
     summaries = []
     second = validation.catalog if validation else None
-    prints = fingerprints(config, catalog, wanted, second)
+    found = read_corrections(run.path, catalog)
+    corrections, reviewed = found or NO_CORRECTIONS, found is not None
+    prints = fingerprints(config, catalog, wanted, second, corrections)
+    uncorrected, catalog = catalog, corrections.applied(catalog)
+    everything = StageContext(
+        config, catalog, run, StageDir(run.path), console, second, corrections
+    )
     if not first_process():
-        _assist(StageContext(config, catalog, run, StageDir(run.path), console), wanted, prints)
+        _assist(everything, wanted, prints)
         return PipelineSummary(run.path, (), time.monotonic() - begun)
     with run.locked():
         for stage in wanted:
-            run.check_stage(stage.name, prints[stage.name], force=force)
-        run.save_catalog(catalog, source=source, split=split, skipped=skipped, checked=checked)
+            run.check_stage(stage.name, prints[stage.name], force=force, reviewed=reviewed)
+        run.save_catalog(
+            catalog,
+            source=source,
+            split=split,
+            skipped=skipped,
+            checked=checked,
+            uncorrected=uncorrected,
+        )
         if validation:
             run.save_catalog(
                 validation.catalog,
@@ -360,15 +380,18 @@ def run_pipeline(
             )
         run.save_config(config.to_yaml())
         dry = _dry_stages(config, wanted)
+        if reviewed:
+            _say(console, _corrections_told(corrections, config))
         if dry:
             _say(console, f"DRY RUN: every training ends after {_steps(config)}; {_NOTHING}")
         for stage in wanted:
-            folder = run.open_stage(stage.name, prints[stage.name], force=force)
+            own_print = prints[stage.name]
+            folder = run.open_stage(stage.name, own_print, force=force, reviewed=reviewed)
             if already := folder.done:
                 _say(console, f"{stage.name}: done earlier, skipped")
             else:
                 own = declared_settings(config, stage.name, stage.reads)
-                context = StageContext(own, catalog, run, folder, console, second)
+                context = replace(everything, config=own, dir=folder)
                 with folder.timed(), _told(stage, config, catalog):
                     summary = stage.load()(context)
                 folder.finish({**summary, **_mark(config, stage, dry)})
@@ -384,6 +407,18 @@ def run_pipeline(
     for verdict in done.verdicts:
         _say(console, str(verdict))
     return done
+
+
+def _corrections_told(corrections: Corrections, config: RunConfig) -> str:
+    """What is taken from the reviews, in a line."""
+    counts = (
+        (len(corrections.masks), f"true masks, seen {config.review.weight} times an epoch"),
+        (len(corrections.rejected), "rejected masks left out of training"),
+        (len(corrections.tags), "images with corrected tags"),
+        (len(corrections.strangers), "reviewed images that this run does not have"),
+    )
+    said = [f"{count} {what}" for count, what in counts if count]
+    return f"review: {'; '.join(said) or 'nothing is corrected'}"
 
 
 _NOTHING = "its masks, network and scores say nothing of the method"
@@ -460,8 +495,19 @@ def fingerprints(
     catalog: Catalog,
     stages: Sequence[Stage] = STAGES,
     validation: Catalog | None = None,
+    corrections: Corrections = NO_CORRECTIONS,
 ) -> dict[str, dict[str, Any]]:
-    """What each stage's result depends on: its settings, version, inputs, and the samples."""
+    """What each stage's result depends on: its settings, version, inputs, and the samples.
+
+    Corrections count only where there are some, so that other runs are as if there were none.
+
+    Args:
+        config: All settings.
+        catalog: The samples with the tags of the source.
+        stages: The table.
+        validation: The second split.
+        corrections: What people corrected.
+    """
     try:
         digest = catalog.digest()
         truth = truth_digest(catalog)
@@ -470,20 +516,32 @@ def fingerprints(
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from None
     prints: dict[str, dict[str, Any]] = {}
     for stage in stages:
+        reads = tuple(name for name in stage.reads if name != REVIEW)
         prints[stage.name] = {
             "version": stage.version,
-            **config.sections(("seed", *stage.reads)),
+            **config.sections(("seed", *reads)),
             "needs": {
                 need: fingerprint_hash(prints[need]) for need in stage.needs if need in prints
             },
             "catalog": digest,
             **({"inputs": stage.inputs} if stage.inputs else {}),
         }
+        if review := _review_print(stage, config, corrections):
+            prints[stage.name]["review"] = review
         if stage.truth(config) if callable(stage.truth) else stage.truth:
             prints[stage.name]["truth"] = truth
         if stage.validation:
             prints[stage.name]["validation"] = second
     return prints
+
+
+def _review_print(
+    stage: Stage, config: RunConfig, corrections: Corrections
+) -> Mapping[str, object]:
+    masks = corrections.masks_digest() if stage.corrected else ""
+    weight = {"weight": config.review.weight} if masks and REVIEW in stage.reads else {}
+    found = {"tags": corrections.tags_digest(), "masks": masks, **weight}
+    return {key: value for key, value in found.items() if value}
 
 
 def truth_digest(catalog: Catalog) -> str:

@@ -21,6 +21,7 @@ from weakseg.ops.refinement import RefineSettings
 from weakseg.ops.seeds import SeedSettings
 from weakseg.ops.tta import ValidatePredictSettings
 from weakseg.ops.walk import WalkSettings
+from weakseg.training.corrected_masks import ReviewSettings
 from weakseg.training.fit import FitSettings
 from weakseg.training.mask_task import SegmentSettings
 from weakseg.training.recalibrate_task import RecalibrateSettings
@@ -107,6 +108,9 @@ class RunConfig(BaseModel):
     )
     segment: SegmentSettings = Field(
         default_factory=SegmentSettings, description="the segmentation network"
+    )
+    review: ReviewSettings = Field(
+        default_factory=ReviewSettings, description="how masks that people corrected are learnt"
     )
     predict: ValidatePredictSettings = Field(
         default_factory=ValidatePredictSettings, description="how it predicts the validation images"

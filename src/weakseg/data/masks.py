@@ -19,7 +19,7 @@ from weakseg.data.palette import voc_colours
 from weakseg.files import write_atomic
 from weakseg.types import BACKGROUND, IGNORE, DataError
 
-__all__ = ["mask_classes", "overlay", "read_mask", "voc_palette", "write_mask"]
+__all__ = ["mask_classes", "mask_png", "overlay", "read_mask", "voc_palette", "write_mask"]
 
 _CLASSES = "weakseg:classes"  # the PNG text that holds the classes' names
 
@@ -47,6 +47,11 @@ def write_mask(path: Path | str, indices: Tensor, classes: Sequence[str] | None 
     Example:
         >>> write_mask("dog.png", torch.zeros(375, 500, dtype=torch.uint8))  # doctest: +SKIP
     """
+    write_atomic(Path(path), mask_png(indices, classes))
+
+
+def mask_png(indices: Tensor, classes: Sequence[str] | None = None) -> bytes:
+    """The bytes of the file that `write_mask` writes, with the same arguments and errors."""
     array = _label_map(indices).cpu().numpy()
     info = PngInfo()
     if classes is not None:
@@ -62,7 +67,7 @@ def write_mask(path: Path | str, indices: Tensor, classes: Sequence[str] | None 
     buffer = io.BytesIO()
     # Level 9 saves another seventh but takes seven times as long.
     image.save(buffer, "PNG", compress_level=6, pnginfo=info)
-    write_atomic(Path(path), buffer.getvalue())
+    return buffer.getvalue()
 
 
 def mask_classes(path: Path | str) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from weakseg import progress
+from weakseg.runs.corrections import NO_CORRECTIONS, Corrections
 from weakseg.runs.run_dir import RunDir
 from weakseg.runs.stage_dir import StageDir
 from weakseg.types import Catalog
@@ -29,6 +30,7 @@ class StageContext:
         dir: The stage's own folder, to write to.
         console: Where to print.
         validation: A second split, on which the segmentation network is tried.
+        corrections: What people corrected of the masks; the catalog bears their tags.
     """
 
     config: RunConfig
@@ -37,15 +39,22 @@ class StageContext:
     dir: StageDir
     console: Console
     validation: Catalog | None = None
+    corrections: Corrections = NO_CORRECTIONS
 
     @classmethod
     def silent(
-        cls, config: RunConfig, catalog: Catalog, run: RunDir, folder: StageDir
+        cls,
+        config: RunConfig,
+        catalog: Catalog,
+        run: RunDir,
+        folder: StageDir,
+        corrections: Corrections = NO_CORRECTIONS,
     ) -> StageContext:
         """A context that prints nothing, for processes that work along or only read."""
         from rich.console import Console  # noqa: PLC0415
 
-        return cls(config, catalog, run, folder, Console(quiet=True))
+        console = Console(quiet=True)
+        return cls(config, catalog, run, folder, console, corrections=corrections)
 
     @classmethod
     def reading(cls, run: RunDir) -> StageContext:
@@ -63,7 +72,13 @@ class StageContext:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # For processes that work along: a console has locks, which cannot be handed over.
-        return StageContext.silent, (self.config, self.catalog, self.run, self.dir)
+        return StageContext.silent, (
+            self.config,
+            self.catalog,
+            self.run,
+            self.dir,
+            self.corrections,
+        )
 
     def say(self, text: str) -> None:
         """Prints a line."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from weakseg.faults import unprintable
 from weakseg.files import dump_json, is_part, read_json, sweep, sweep_here, write_atomic
+from weakseg.runs.file_lock import take_lock
 from weakseg.runs.processes import first_process
 from weakseg.runs.stage_dir import StageDir
 from weakseg.types import Catalog, RunError, Sample, is_sample_id
@@ -37,6 +37,7 @@ class _SampleRow(BaseModel):
     id: str
     image: _PathText
     tags: list[str]
+    source_tags: list[str] | None = None
     mask: _PathText | None = None
     ignore_alpha: bool = False
 
@@ -133,7 +134,7 @@ class RunDir:
         path = self.path / ".lock"
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            if not _take(handle):
+            if not take_lock(handle):
                 holder = path.read_text(encoding="utf-8", errors="replace").strip()
                 raise RunError(
                     f"{self.path} is in use by {holder or 'another process'}; "
@@ -151,6 +152,7 @@ class RunDir:
         """Removes what killed processes left; in finished stages nothing is left any more."""
         sweep_here(self.path)
         sweep(self.path / "truth")
+        sweep(self.path / "review")
         for mark in self.path.glob("*/fingerprint.json"):
             if not (mark.parent / "done.json").is_file():
                 sweep(mark.parent)
@@ -168,6 +170,7 @@ class RunDir:
         skipped: Sequence[str] = (),
         checked: str = "",
         name: str = CATALOG,
+        uncorrected: Catalog | None = None,
     ) -> None:
         """Writes what the run is about to `catalog.json`.
 
@@ -178,8 +181,10 @@ class RunDir:
             skipped: Ids of images left out because they are bad.
             checked: Hash of what was checked, by which an unchanged source is known again.
             name: The file: `CATALOG` or `VALIDATION`.
+            uncorrected: The same samples with the tags of the source, where people corrected them.
         """
         names = catalog.classes
+        told = uncorrected or catalog
         write_atomic(
             self.path / name,
             dump_json(
@@ -195,6 +200,11 @@ class RunDir:
                             "id": sample.id,
                             "image": sample.image.absolute(),
                             "tags": [names[tag] for tag in sorted(sample.tags)],
+                            **(
+                                {"source_tags": [names[tag] for tag in sorted(source_tags)]}
+                                if (source_tags := told[sample.id].tags) != sample.tags
+                                else {}
+                            ),
                             "mask": sample.mask and sample.mask.absolute(),
                             **({"ignore_alpha": True} if sample.ignore_alpha else {}),
                         }
@@ -204,8 +214,12 @@ class RunDir:
             ),
         )
 
-    def load_catalog(self, name: str = CATALOG) -> Catalog:
+    def load_catalog(self, name: str = CATALOG, *, source_tags: bool = False) -> Catalog:
         """Reads `catalog.json`, or another file of its kind.
+
+        Args:
+            name: The file.
+            source_tags: Whether the tags are those of the source, without people's corrections.
 
         Raises:
             RunError: There is none, or it is damaged.
@@ -220,16 +234,22 @@ class RunDir:
                 raise _damaged(path, f"a sample's id leaves the run: {found}")
             if row.id in ids:
                 raise _damaged(path, f"two samples have the id {row.id!r}")
-            if unknown := [tag for tag in row.tags if tag not in index]:
+            if unknown := [
+                tag for tag in (*row.tags, *(row.source_tags or ())) if tag not in index
+            ]:
                 raise _damaged(path, f"{row.id!r} has the tag {unknown[0]!r}, which is no class")
             ids.add(row.id)
+
+        def tags_of(row: _SampleRow) -> list[str]:
+            return row.source_tags if source_tags and row.source_tags is not None else row.tags
+
         return Catalog(
             tuple(index),
             tuple(
                 Sample(
                     id=row.id,
                     image=Path(row.image),
-                    tags=frozenset(index[tag] for tag in row.tags),
+                    tags=frozenset(index[tag] for tag in tags_of(row)),
                     mask=Path(row.mask) if row.mask else None,
                     ignore_alpha=row.ignore_alpha,
                 )
@@ -261,7 +281,12 @@ class RunDir:
         return stage
 
     def open_stage(
-        self, name: str, fingerprint: Mapping[str, object], *, force: bool = False
+        self,
+        name: str,
+        fingerprint: Mapping[str, object],
+        *,
+        force: bool = False,
+        reviewed: bool = False,
     ) -> StageDir:
         """Opens a stage's folder to write to.
 
@@ -270,6 +295,7 @@ class RunDir:
             fingerprint: All that its result depends on, nested.
             force: Whether results of another fingerprint may be removed. Only files of the kinds
                 that weakseg writes are.
+            reviewed: Whether results may be removed that differ by people's corrections alone.
 
         Returns:
             The folder; `.done` tells whether anything is left to do.
@@ -278,40 +304,18 @@ class RunDir:
             RunError: The folder holds results of another fingerprint, or foreign files.
         """
         stage = StageDir(self.path / name)
-        if stage.differs(fingerprint, force=force):
+        if stage.differs(fingerprint, force=force, reviewed=reviewed):
             stage.empty()
         stage.write_json("fingerprint.json", fingerprint)
         return stage
 
     def check_stage(
-        self, name: str, fingerprint: Mapping[str, object], *, force: bool = False
+        self,
+        name: str,
+        fingerprint: Mapping[str, object],
+        *,
+        force: bool = False,
+        reviewed: bool = False,
     ) -> None:
         """Raises what `open_stage` would, and writes nothing."""
-        StageDir(self.path / name).differs(fingerprint, force=force)
-
-
-if sys.platform == "win32":
-
-    def _take(handle: int) -> bool:
-        import msvcrt  # noqa: PLC0415
-
-        try:
-            os.lseek(handle, 1 << 20, os.SEEK_SET)  # beyond the text, which others may read
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        os.lseek(handle, 0, os.SEEK_SET)
-        return True
-
-else:
-
-    def _take(handle: int) -> bool:
-        import fcntl  # noqa: PLC0415
-
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # a file system without locks: better unguarded than not at all
-            return True
-        return True
+        StageDir(self.path / name).differs(fingerprint, force=force, reviewed=reviewed)

@@ -180,14 +180,27 @@ class StageDir:
         }
         self.write_json("done.json", record)
 
-    def differs(self, fingerprint: Mapping[str, object], *, force: bool) -> bool:
+    def differs(
+        self, fingerprint: Mapping[str, object], *, force: bool, reviewed: bool = False
+    ) -> bool:
         """Whether results of another fingerprint are here that may be removed.
+
+        Args:
+            fingerprint: That of the results that are wanted.
+            force: Whether any may be removed.
+            reviewed: Whether those may that differ by people's corrections alone, or by results of
+                stages that are made anew for them.
 
         Raises:
             RunError: They may not be removed, or the folder holds foreign files.
         """
         if (self.path / "fingerprint.json").is_file():
             changed = changed_keys(self.fingerprint, fingerprint)
+            if reviewed:
+                before, after = self.fingerprint.get("needs", {}), fingerprint.get("needs", {})
+                expected = before.keys() == after.keys()  # type: ignore[attr-defined]
+                own = ("review.", "needs.") if expected else ("review.",)
+                force = force or all(key.startswith(own) for key in changed)
             if changed and not force:
                 raise RunError(
                     f"stage {self.path.name!r} in {self.path.parent} was made with other settings "

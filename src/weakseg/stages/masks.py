@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from weakseg.data.images import read_mask, read_sample, resized
 from weakseg.data.masks import write_mask
 from weakseg.ops.cams import label_map, working_size
@@ -53,6 +55,7 @@ def masks(context: StageContext) -> Mapping[str, object]:
         "thresholds": thresholds,
         "mean_foreground": covered / max(1, len(catalog)),
         "tagged_without_mask": without,
+        **context.corrections.summary,
     }
 
 
@@ -68,7 +71,11 @@ class _Job:
         context, settings = self.context, self.context.config.refine
         path = context.dir.file(f"{sample.id}.png")
         if path.is_file():  # from an interrupted run; files are whole or not there
-            return float((read_mask(path) > 0).float().mean())
+            return _foreground(read_mask(path))
+        if sample.id in context.corrections.masks:
+            labels = read_mask(context.corrections.masks[sample.id])
+            write_mask(path, labels, context.catalog.classes)
+            return _foreground(labels)
         kept = ImageMaps.load(context.run.path, self.stage, sample.id)
         maps, classes = chosen_map(context, self.stage, kept), kept.classes
         height, width = kept.size
@@ -80,4 +87,8 @@ class _Job:
             shares = refined_shares(image, maps, self.threshold, settings)
             labels = class_labels(best_labels(shares, (height, width)), classes)
         write_mask(path, labels, context.catalog.classes)
-        return float((labels > 0).float().mean())
+        return _foreground(labels)
+
+
+def _foreground(labels: Tensor) -> float:
+    return float((labels > 0).float().mean())

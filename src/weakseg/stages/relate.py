@@ -29,9 +29,11 @@ def relate(context: StageContext) -> Mapping[str, object]:
     features = load_network(context)
     net = RelationNet(features.widths, features.strides, displacement=settings.displacement)
     folder = context.run.path / "seeds"
+    seeds = [folder / f"{sample.id}.png" for sample in catalog]
+    samples, masks = context.corrections.learnt_from(catalog.samples, seeds, config.review.weight)
     views = MaskedViews(
-        catalog.samples,
-        [folder / f"{sample.id}.png" for sample in catalog],
+        samples,
+        masks,
         settings.augment,
         config.seed,
         channels=config.backbone.in_chans,
@@ -40,7 +42,7 @@ def relate(context: StageContext) -> Mapping[str, object]:
     summary = learn(context, "relate", task, views, settings.fit)
     if first_process() and net.displacement_head is not None:
         _measure_displacement(context, task, views)
-    return finish_learning(context, net, summary)
+    return {**finish_learning(context, net, summary), **context.corrections.summary}
 
 
 @torch.no_grad()

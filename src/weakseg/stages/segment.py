@@ -76,6 +76,7 @@ def segment(context: StageContext) -> Mapping[str, object]:
         "steps": steps_logged(context.dir.path),
         **rounds[-1],
         "rounds": rounds,
+        **({} if settings.truth_masks else context.corrections.summary),
     }
 
 
@@ -86,6 +87,8 @@ def _first_labels(context: StageContext) -> LabelledImages:
         pairs = [(sample, sample.mask) for sample in catalog if sample.mask is not None]
     generator = torch.Generator().manual_seed(context.config.seed)
     order = torch.randperm(len(pairs), generator=generator).tolist()
+    # What people corrected is too dear to be measured only.
+    order.sort(key=lambda index: pairs[index][0].id in context.corrections.masks)
     count = min(len(pairs) - 1, round(settings.held_out * len(pairs)))
     chosen = sorted(order[count:])
     used = len(catalog) - round(settings.held_out * len(catalog))
@@ -132,11 +135,12 @@ def _train(context: StageContext, labelled: LabelledImages, folder: Path, label:
     balance = settings.task.balance
     task = MaskTask(model, settings.task, balancing_weights(counts, balance) if balance else None)
     piece = settings.fit.batch_size // settings.fit.accumulate
-    pieces = -(-len(labelled.samples) // piece)
+    samples, masks = labelled.samples, labelled.masks
+    if not settings.truth_masks:
+        samples, masks = context.corrections.learnt_from(samples, masks, config.review.weight)
+    pieces = -(-len(samples) // piece)
     epochs = max(1, round(labelled.steps * settings.fit.accumulate / pieces))
-    views = MaskedViews(
-        labelled.samples, labelled.masks, settings.augment, config.seed, channels=channels
-    )
+    views = MaskedViews(samples, masks, settings.augment, config.seed, channels=channels)
     learn(context, label, task, views, settings.fit, folder=folder, epochs=epochs)
     return task.trained
 

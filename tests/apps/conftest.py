@@ -1,0 +1,87 @@
+"""A run to review: images, masks and maps written by hand, nothing trained."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from weakseg.config.run_config import load_config
+from weakseg.data.masks import write_mask
+from weakseg.runs.image_maps import ImageMaps
+from weakseg.runs.run_dir import RunDir
+from weakseg.types import Catalog, Sample
+
+CLASSES = ("cat", "dog")
+H, W = 96, 128
+BARE = ("amr.compensation=false", "spread.prototypes=false", "spread.spreading=false")
+
+
+def labels_of(value, box=(20, 30, 70, 80)):
+    labels = torch.zeros(H, W, dtype=torch.uint8)
+    top, left, bottom, right = box
+    labels[top:bottom, left:right] = value
+    return labels
+
+
+def write_run(folder, count=6, *, maps=True):
+    """A finished run of `count` photos: a square on grass, tagged cat or dog in turn."""
+    run = RunDir(folder / "run")
+    run.create()
+    photos = folder / "photos"
+    photos.mkdir()
+    pixels = np.zeros((H, W, 3), np.uint8)
+    pixels[:] = (70, 120, 60)
+    pixels[20:70, 30:80] = (190, 140, 90)
+    pixels += np.random.default_rng(0).integers(0, 20, pixels.shape, dtype=np.uint8)
+    Image.fromarray(pixels).save(photos / "first.jpg")
+    samples = []
+    for number in range(count):
+        path = photos / f"photo_{number:05}.jpg"
+        os.link(photos / "first.jpg", path)
+        samples.append(Sample(path.stem, path, frozenset({number % 2})))
+    (photos / "first.jpg").unlink()
+    catalog = Catalog(CLASSES, tuple(samples))
+    run.save_catalog(catalog, source=photos)
+    run.save_config(load_config("fast", overrides=BARE).to_yaml())
+    edge = torch.full((24, 32), 0.05)
+    edge[5, 7:20] = edge[17, 7:20] = 0.95
+    edge[5:18, 7] = edge[5:18, 20] = 0.95
+    inside = torch.zeros(1, 24, 32)
+    inside[0, 5:18, 8:20] = 1
+    finished = {"masks": {"maps": "walk", "thresholds": {"walk": 0.5, "spotlight": 0.5}}}
+    for stage in ("cams", "walk", "masks") if maps else ("masks",):
+        opened = run.open_stage(stage, {"version": 1})
+        for sample in samples:
+            if stage == "masks":
+                write_mask(
+                    opened.path / f"{sample.id}.png", labels_of(min(sample.tags) + 1), CLASSES
+                )
+                continue
+            kind, boundary = ("walk", edge) if stage == "walk" else ("spotlight", None)
+            kept = ImageMaps(torch.tensor(sorted(sample.tags)), (H, W), {kind: inside}, boundary)
+            kept.save(opened, sample.id)
+        opened.finish(finished.get(stage, {"images": count}))
+    return run.path
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    return write_run(tmp_path)
+
+
+@pytest.fixture
+def retagged(run_folder):
+    """Gives an image of the run other tags, in its catalog."""
+
+    def retagged(sample_id, *tags):
+        run = RunDir(run_folder)
+        catalog = run.load_catalog()
+        samples = [
+            replace(s, tags=frozenset(tags)) if s.id == sample_id else s for s in catalog.samples
+        ]
+        run.save_catalog(Catalog(CLASSES, tuple(samples)), source=run_folder)
+
+    return retagged
