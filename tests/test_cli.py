@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -236,7 +237,7 @@ def test_the_bound_is_one_flag_away(weak, source, calls, tmp_path):
     mask = np.asarray(Image.open(source / "masks" / "a.png"))
     Image.fromarray(np.roll(mask, 1)).save(source / "masks" / "a.png")
     line = told(weak("run", source, "--out", out, "--truth-masks"))
-    assert "truth" in line
+    assert "other content of the true mask: 'a'" in line
 
 
 @pytest.mark.parametrize(
@@ -301,6 +302,38 @@ def test_a_source_that_changed_is_checked_again(weak, source, calls, tmp_path, c
         with (source / "labels.csv").open("a") as file:
             file.write("missing.png,cat\n")
     assert "1 fault" in told(weak("run", source, "--out", out))
+
+
+def test_data_that_were_copied_or_moved_are_the_same(weak, source, calls, tmp_path):
+    (tmp_path / "here").mkdir()
+    out = tmp_path / "here/run"
+    assert weak("run", source, "--out", out)[0] == 0
+    copy = tmp_path / "copy"
+    shutil.copytree(source, copy, copy_function=shutil.copyfile)
+    calls.clear()
+    code, text, _ = weak("run", copy, "--out", out)
+    assert (code, calls) == (0, [])
+    assert "check" not in text
+    copy.rename(tmp_path / "here/copy")
+    (tmp_path / "here").rename(tmp_path / "there")
+    shutil.rmtree(source)
+    there = tmp_path / "there"
+    assert weak("run", there / "copy", "--out", there / "run")[0] == 0
+    assert calls == []
+    record = json.loads((there / "run/catalog.json").read_text())
+    assert record["source"] == str(there / "copy")
+    assert all(sample["image"].startswith(str(there)) for sample in record["samples"])
+
+
+def test_an_image_of_other_content_is_named(weak, source, calls, tmp_path):
+    out = tmp_path / "run"
+    weak("run", source, "--out", out)
+    Image.new("RGB", (60, 40)).save(source / "c.png")
+    line = told(weak("run", source, "--out", out))
+    assert "was made of other data (other content of the image: 'c'); give --force" in line
+    assert weak("run", source, "--out", out, "--force")[0] == 0
+    Image.new("L", (60, 40)).save(source / "masks/b.png")
+    assert "other content of the true mask: 'b'" in told(weak("run", source, "--out", out))
 
 
 def test_a_fault_of_weakseg_says_so(weak, source, calls, tmp_path, monkeypatch):

@@ -172,6 +172,8 @@ def test_truth_changes_scores_only(stages, catalog):
 def test_changed_images_change_all(stages, catalog):
     first = fingerprints(Config(), catalog, stages.table)
     os.utime(catalog.samples[0].image, ns=(1, 1))
+    assert fingerprints(Config(), catalog, stages.table) == first
+    catalog.samples[0].image.write_bytes(b"b")
     other = fingerprints(Config(), catalog, stages.table)
     assert all(first[name] != other[name] for name in first)
     catalog.samples[0].image.unlink()
@@ -213,7 +215,7 @@ def test_a_stage_that_reads_a_second_split(go, stages, second, tmp_path):
     record = RunDir(tmp_path / "run").catalog_record(VALIDATION)
     assert (record["split"], [row["id"] for row in record["samples"]]) == ("val", ["b"])
     second.catalog.samples[0].image.write_bytes(b"changed")
-    with pytest.raises(RunError, match=r"'evaluate'.*validation"):
+    with pytest.raises(RunError, match=r"'evaluate'.*content of the image: 'b'"):
         go(validation=second)
     assert stages.calls == []
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from weakseg.pipeline import PipelineSummary
     from weakseg.predict import LabelOptions
     from weakseg.progress import Advance
+    from weakseg.runs.contents import Contents
     from weakseg.runs.run_dir import RunDir
     from weakseg.sources.check import CheckReport
     from weakseg.sources.reading import ReadingOptions
@@ -171,6 +172,7 @@ def run(
         run_pipeline,
         stages_until,
     )
+    from weakseg.runs.contents import CONTENTS, Contents
     from weakseg.runs.processes import first_process
     from weakseg.runs.run_dir import VALIDATION, RunDir
     from weakseg.runs.true_masks import TRUTH, with_mask_files
@@ -194,8 +196,16 @@ def run(
         check_tracker(log)
     folder = RunDir(out)
     folder.check()
+    contents = Contents(folder.path / CONTENTS)
     catalog, skipped, checked = _checked(
-        source, folder, kind=kind, split=split, skip_bad=skip_bad, console=console, **reading
+        source,
+        folder,
+        contents,
+        kind=kind,
+        split=split,
+        skip_bad=skip_bad,
+        console=console,
+        **reading,
     )
     if settings.segment.truth_masks and not any(sample.has_truth for sample in catalog):
         raise DataError(
@@ -207,6 +217,7 @@ def run(
         second, left_out, hashed = _checked(
             source,
             folder,
+            contents,
             kind=kind,
             split=val,
             skip_bad=skip_bad,
@@ -238,6 +249,7 @@ def run(
             checked=checked,
             validation=validation,
             stages=stages,
+            contents=contents,
         )
     if not first_process():
         return summary
@@ -415,6 +427,7 @@ def _require_no_classifier(settings: RunConfig) -> None:
 def _checked(
     source: Path | str,
     folder: RunDir,
+    contents: Contents,
     *,
     kind: str | None,
     split: str | None,
@@ -429,11 +442,14 @@ def _checked(
     from weakseg.sources.source import read_source
 
     found = read_source(source, kind=kind, split=split, **reading)
-    key = _hash_of(found)
+    with _counted(console, "contents", late=True) as progress:
+        key = _hash_of(found, contents, progress)
     there = folder.is_run and (folder.path / name).is_file()
     record = folder.catalog_record(name) if there else {}
     if key and record.get("checked") == key and (skip_bad or not record["skipped"]):
-        return folder.load_catalog(name, source_tags=True), record["skipped"], key
+        catalog = _where_they_are(folder.load_catalog(name, source_tags=True), found.catalog())
+        if catalog is not None:
+            return catalog, record["skipped"], key
     report = check(source, kind=kind, split=split, console=console, **reading)
     if name != "catalog.json":
         report = report.without(*COUNT_KINDS)  # nothing is learnt from these images
@@ -454,25 +470,44 @@ def _checked(
     return catalog, skipped, key
 
 
-def _hash_of(found: Source) -> str:
-    """A hash of all that `check` looks at; empty if something cannot even be found."""
-    from weakseg.pipeline import truth_digest
+def _where_they_are(catalog: Catalog, found: Catalog) -> Catalog | None:
+    """A run's samples with the files of the source, which may have been moved; None: not there."""
+    now = {sample.id: sample for sample in found}
+    if any(sample.id not in now for sample in catalog):
+        return None
+    samples = (replace(now[sample.id], tags=sample.tags) for sample in catalog)
+    return Catalog(catalog.classes, tuple(samples))
+
+
+def _hash_of(found: Source, contents: Contents, progress: Callable[[int, int], None] | None) -> str:
+    """A hash of all that `check` looks at; empty if something cannot even be found.
+
+    It stays when the source is moved or copied as a whole.
+    """
+    from weakseg.runs.contents import catalog_digest, truth_digest
     from weakseg.runs.stage_dir import fingerprint_hash
 
     if found.fatal:
         return ""
     catalog = found.catalog()
     try:
-        files = [catalog.digest(), truth_digest(catalog)]
-    except OSError:
+        contents.take(catalog, progress)
+        files = [catalog_digest(catalog, contents), truth_digest(catalog, contents)]
+    except (DataError, OSError):
         return ""
+    place = str(found.path)
     return fingerprint_hash(
         {
             "files": files,
             "classes": found.classes,
             "ignore_alpha": found.ignore_alpha,
-            "entries": [(e.id, e.names, e.cell, e.line, e.image) for e in found.reading.entries],
-            "faults": [str(fault) for fault in (*found.reading.faults, *found.faults)],
+            "entries": [
+                (e.id, e.names, e.cell, e.line, str(e.image).removeprefix(place))
+                for e in found.reading.entries
+            ],
+            "faults": [
+                str(fault).replace(place, "") for fault in (*found.reading.faults, *found.faults)
+            ],
         }
     )
 
@@ -694,8 +729,16 @@ def demo(
 
 
 @contextmanager
-def _counted(console: Console | None, label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A `progress(done, total)` that shows a bar from its first call on; None without console."""
+def _counted(
+    console: Console | None, label: str, *, late: bool = False
+) -> Iterator[Callable[[int, int], None] | None]:
+    """A `progress(done, total)` that shows a bar from its first call on; None without console.
+
+    Args:
+        console: Where to show it.
+        label: What is being done.
+        late: Whether nothing is shown of what ends within seconds.
+    """
     if console is None:
         yield None
         return
@@ -704,12 +747,19 @@ def _counted(console: Console | None, label: str) -> Iterator[Callable[[int, int
     with ExitStack() as stack:
         advance: Advance | None = None
         before = 0
+        begun = time.monotonic()
 
         def progress(done: int, total: int) -> None:
             nonlocal advance, before
+            if late and advance is None and time.monotonic() - begun < _LATE_SECONDS:
+                before = done
+                return
             if advance is None:
-                advance = stack.enter_context(track(console, label, total))
+                advance = stack.enter_context(track(console, label, total, done=before))
             advance(done - before)
             before = done
 
         yield progress
+
+
+_LATE_SECONDS = 5.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import importlib
 import sys
 import time
@@ -18,6 +17,7 @@ from rich.console import Console
 
 from weakseg.config.declared import declared_settings
 from weakseg.metrics.verdicts import Verdict
+from weakseg.runs.contents import CONTENTS, Contents, catalog_digest, truth_digest
 from weakseg.runs.context import StageContext
 from weakseg.runs.corrections import NO_CORRECTIONS, Corrections, read_corrections
 from weakseg.runs.outside_faults import outside_faults_told
@@ -26,7 +26,7 @@ from weakseg.runs.review_dir import REVIEW
 from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.runs.stage_dir import StageDir, fingerprint_hash
 from weakseg.training.memory import release_memory
-from weakseg.types import Catalog, ConfigError, DataError
+from weakseg.types import Catalog, ConfigError
 
 if TYPE_CHECKING:
     from weakseg.config.run_config import RunConfig
@@ -315,6 +315,7 @@ def run_pipeline(
     checked: str = "",
     validation: Validation | None = None,
     stages: Sequence[Stage] = STAGES,
+    contents: Contents | None = None,
 ) -> PipelineSummary:
     """Runs all stages that are not finished yet.
 
@@ -334,6 +335,7 @@ def run_pipeline(
         checked: Hash of what was checked, for `catalog.json`.
         validation: The second split, for stages that read one.
         stages: The table.
+        contents: Hashes of the samples' files; None: those that the run keeps.
 
     Returns:
         What became of each stage, time and memory.
@@ -350,7 +352,8 @@ def run_pipeline(
     second = validation.catalog if validation else None
     found = read_corrections(run.path, catalog)
     corrections, reviewed = found or NO_CORRECTIONS, found is not None
-    prints = fingerprints(config, catalog, wanted, second, corrections)
+    contents = contents or Contents(run.path / CONTENTS)
+    prints = fingerprints(config, catalog, wanted, second, corrections, contents=contents)
     uncorrected, catalog = catalog, corrections.applied(catalog)
     everything = StageContext(
         config, catalog, run, StageDir(run.path), console, second, corrections
@@ -358,9 +361,15 @@ def run_pipeline(
     if not first_process():
         _assist(everything, wanted, prints)
         return PipelineSummary(run.path, (), time.monotonic() - begun)
+
+    def told() -> Mapping[str, str]:
+        return _changes(run, contents, uncorrected, second)
+
     with run.locked():
         for stage in wanted:
-            run.check_stage(stage.name, prints[stage.name], force=force, reviewed=reviewed)
+            own_print = prints[stage.name]
+            run.check_stage(stage.name, own_print, force=force, reviewed=reviewed, told=told)
+        contents.save()
         run.save_catalog(
             catalog,
             source=source,
@@ -419,6 +428,18 @@ def _corrections_told(corrections: Corrections, config: RunConfig) -> str:
     )
     said = [f"{count} {what}" for count, what in counts if count]
     return f"review: {'; '.join(said) or 'nothing is corrected'}"
+
+
+def _changes(
+    run: RunDir, contents: Contents, catalog: Catalog, validation: Catalog | None
+) -> dict[str, str]:
+    """What changed of the samples since the run was made, by keys of fingerprints."""
+    found = contents.changes(catalog, run.load_catalog(source_tags=True))
+    if validation and (run.path / VALIDATION).is_file():
+        second = contents.changes(validation, run.load_catalog(VALIDATION))
+        if second:
+            found["validation"] = "; ".join(second.values())
+    return found
 
 
 _NOTHING = "its masks, network and scores say nothing of the method"
@@ -496,6 +517,8 @@ def fingerprints(
     stages: Sequence[Stage] = STAGES,
     validation: Catalog | None = None,
     corrections: Corrections = NO_CORRECTIONS,
+    *,
+    contents: Contents | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What each stage's result depends on: its settings, version, inputs, and the samples.
 
@@ -507,13 +530,13 @@ def fingerprints(
         stages: The table.
         validation: The second split.
         corrections: What people corrected.
+        contents: Hashes of the samples' files; None: they are read.
     """
-    try:
-        digest = catalog.digest()
-        truth = truth_digest(catalog)
-        second = [validation.digest(), truth_digest(validation)] if validation else []
-    except OSError as error:
-        raise DataError(f"cannot read {error.filename}: {error.strerror}") from None
+    contents = contents or Contents()
+    digest, truth = catalog_digest(catalog, contents), truth_digest(catalog, contents)
+    second = []
+    if validation:
+        second = [catalog_digest(validation, contents), truth_digest(validation, contents)]
     prints: dict[str, dict[str, Any]] = {}
     for stage in stages:
         reads = tuple(name for name in stage.reads if name != REVIEW)
@@ -542,19 +565,6 @@ def _review_print(
     weight = {"weight": config.review.weight} if masks and REVIEW in stage.reads else {}
     found = {"tags": corrections.tags_digest(), "masks": masks, **weight}
     return {key: value for key, value in found.items() if value}
-
-
-def truth_digest(catalog: Catalog) -> str:
-    """A hash of the true masks' content."""
-    sha = hashlib.sha256()
-    for sample in catalog:
-        if sample.mask is not None:
-            with sample.mask.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            sha.update(f"{sample.id} {content}\n".encode())
-        elif sample.annotation is not None:
-            sha.update(f"{sample.id} {sample.annotation.digest()}\n".encode())
-    return sha.hexdigest()[:16]
 
 
 def _say(console: Console, text: str) -> None:

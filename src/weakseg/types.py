@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
@@ -126,13 +125,3 @@ class Catalog:
         """The same classes with only these samples, in this catalog's order."""
         wanted = set(ids)
         return Catalog(self.classes, tuple(s for s in self.samples if s.id in wanted))
-
-    def digest(self) -> str:
-        """A hash of what a result depends on: classes, ids, tags, each file's size and time."""
-        sha = hashlib.sha256("\n".join(self.classes).encode())
-        for sample in self.samples:
-            stat = sample.image.stat()
-            tags = ",".join(map(str, sorted(sample.tags)))
-            alpha = "|no alpha" if sample.ignore_alpha else ""
-            sha.update(f"{sample.id}|{tags}|{stat.st_size}|{stat.st_mtime_ns}{alpha}\n".encode())
-        return sha.hexdigest()[:16]

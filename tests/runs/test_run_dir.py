@@ -137,7 +137,6 @@ def test_catalog_round_trip(run, catalog, tmp_path):
     assert record["split"] == "train"
     assert record["skipped"] == ["bad.jpg"]
     assert record["samples"][0]["tags"] == ["cat", "größerer Hund"]
-    assert run.load_catalog().digest() == catalog.digest()
 
 
 def test_damaged_records_are_told_in_one_line(run, catalog, tmp_path):

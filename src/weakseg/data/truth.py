@@ -188,11 +188,9 @@ class MappedMask:
         return table[inverse]
 
     def digest(self) -> str:
-        """A hash of the list and of the file's size and time."""
-        stat = self.file.stat()
+        """A hash of the list and of the file's content."""
         values = sorted((str(key), str(name)) for key, name in self.values.items())
-        text = json.dumps([values, stat.st_size, stat.st_mtime_ns])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(values).encode() + self.file.read_bytes()).hexdigest()[:16]
 
 
 def true_mask(sample: Sample, classes: Sequence[str]) -> Indices | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -316,6 +316,15 @@ class RunDir:
         *,
         force: bool = False,
         reviewed: bool = False,
+        told: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """Raises what `open_stage` would, and writes nothing."""
-        StageDir(self.path / name).differs(fingerprint, force=force, reviewed=reviewed)
+        """Raises what `open_stage` would, and writes nothing.
+
+        Args:
+            name: The stage.
+            fingerprint: All that its result depends on, nested.
+            force: Whether results of another fingerprint may be removed.
+            reviewed: As for `StageDir.differs`.
+            told: What changed, in words, by keys of the fingerprint whose values are hashes.
+        """
+        StageDir(self.path / name).differs(fingerprint, force=force, reviewed=reviewed, told=told)

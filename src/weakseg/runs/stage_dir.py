@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -181,7 +181,12 @@ class StageDir:
         self.write_json("done.json", record)
 
     def differs(
-        self, fingerprint: Mapping[str, object], *, force: bool, reviewed: bool = False
+        self,
+        fingerprint: Mapping[str, object],
+        *,
+        force: bool,
+        reviewed: bool = False,
+        told: Callable[[], Mapping[str, str]] = dict,
     ) -> bool:
         """Whether results of another fingerprint are here that may be removed.
 
@@ -190,6 +195,7 @@ class StageDir:
             force: Whether any may be removed.
             reviewed: Whether those may that differ by people's corrections alone, or by results of
                 stages that are made anew for them.
+            told: What changed, in words, by keys of the fingerprint whose values are hashes.
 
         Raises:
             RunError: They may not be removed, or the folder holds foreign files.
@@ -202,9 +208,13 @@ class StageDir:
                 own = ("review.", "needs.") if expected else ("review.",)
                 force = force or all(key.startswith(own) for key in changed)
             if changed and not force:
+                words = told()
+                keys = [line.partition(":")[0] for line in changed]
+                lines = [words.get(key, line) for key, line in zip(keys, changed, strict=True)]
+                what = "of other data" if words.keys() >= set(keys) else "with other settings"
                 raise RunError(
-                    f"stage {self.path.name!r} in {self.path.parent} was made with other settings "
-                    f"({'; '.join(changed)}); give --force to do it anew, or another --out"
+                    f"stage {self.path.name!r} in {self.path.parent} was made {what} "
+                    f"({'; '.join(lines)}); give --force to do it anew, or another --out"
                 )
             return bool(changed)
         if self.path.is_dir() and any(not is_part(entry) for entry in self.path.iterdir()):

@@ -1,0 +1,238 @@
+"""What is in the images and true masks of a run: hashes, kept so that files are read once.
+
+Content decides whether a run's data are the same. A file is not read again while its size, its
+times and its place on the disk are as they were when it was hashed. Among these is the time that
+the system itself notes at any change (`ctime`), which programs that set a file's times back cannot
+set: so other content is found even where size and time are the same. Windows has no such time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from weakseg.faults import listed
+from weakseg.files import read_json, write_json
+from weakseg.processors import available_processors
+from weakseg.types import Catalog, DataError, RunError, Sample
+
+CONTENTS = "contents.json"
+"""The file of a run that holds the hashes."""
+
+_NEW_SECONDS = 3
+"""A file that changed so shortly before it was hashed may change again within the same tick."""
+
+_KINDS = ("images", "masks")
+
+
+class _Hash(NamedTuple):
+    """A file's state (size, times, place) when it was hashed, and the hash of its content."""
+
+    state: str
+    content: str
+
+
+class Contents:
+    """Hashes of the files of a run.
+
+    A file is looked at once in the life of the object: what changes meanwhile is seen by the next.
+
+    Args:
+        path: Where hashes are kept; need not be there. None: nowhere.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.before = _recorded(path)
+        self.now: dict[str, dict[str, _Hash]] = {kind: {} for kind in _KINDS}
+
+    def take(self, catalog: Catalog, progress: Callable[[int, int], None] | None = None) -> None:
+        """Hashes all images and mask files that were not hashed before or have changed.
+
+        Args:
+            catalog: The samples.
+            progress: Called as `progress(done, total)` where files have to be read.
+
+        Raises:
+            DataError: A file cannot be read.
+        """
+        wanted = [
+            (kind, sample.id, path)
+            for sample in catalog
+            for kind, path in (("images", sample.image), ("masks", sample.mask))
+            if path is not None and sample.id not in self.now[kind]
+        ]
+        unknown = []
+        for kind, name, path in wanted:
+            known = self.before[kind].get(name)
+            if known is not None and known.state == _state(_stat(path)):
+                self.now[kind][name] = known
+            else:
+                unknown.append((kind, name, path))
+        with ThreadPoolExecutor(available_processors()) as pool:
+            hashes = pool.map(_hashed, (path for _, _, path in unknown))
+            for done, ((kind, name, _), found) in enumerate(zip(unknown, hashes, strict=True), 1):
+                self.now[kind][name] = found
+                if progress is not None:
+                    progress(done, len(unknown))
+
+    def image(self, sample: Sample) -> str:
+        """The hash of a sample's image, which `take` has looked at."""
+        return self.now["images"][sample.id].content
+
+    def mask(self, sample: Sample) -> str:
+        """The hash of a sample's mask file, which `take` has looked at."""
+        return self.now["masks"][sample.id].content
+
+    def save(self) -> None:
+        """Keeps what was taken, in place of what was kept before."""
+        if self.path is None or self.now == self.before:
+            return
+        write_json(
+            self.path,
+            {
+                kind: {name: f"{item.state} {item.content}" for name, item in hashes.items()}
+                for kind, hashes in self.now.items()
+            },
+        )
+        self.before = {kind: dict(hashes) for kind, hashes in self.now.items()}
+
+    def changes(self, catalog: Catalog, before: Catalog) -> dict[str, str]:
+        """What is not as it was when the hashes were kept, in words.
+
+        Args:
+            catalog: The samples now, which `take` has looked at.
+            before: The samples then.
+
+        Returns:
+            What changed of images and tags (`catalog`) and of true masks (`truth`); nothing where
+            nothing did, or is known of then.
+        """
+        then = {sample.id: sample for sample in before}
+        now = {sample.id: sample for sample in catalog}
+        common = then.keys() & now.keys()
+        told = {
+            "catalog": {
+                "other classes": set(before.classes) ^ set(catalog.classes),
+                "other content of the image": {n for n in common if self._differs("images", n)},
+                "other tags": {
+                    name
+                    for name in common
+                    if _tags(catalog, now[name]) != _tags(before, then[name])
+                },
+                "new images": now.keys() - then.keys(),
+                "images not there any more": then.keys() - now.keys(),
+            },
+            "truth": {
+                "other content of the true mask": {n for n in common if self._differs("masks", n)},
+            },
+        }
+        texts = {
+            key: "; ".join(
+                f"{what}: {listed(sorted(names))}" for what, names in found.items() if names
+            )
+            for key, found in told.items()
+        }
+        return {key: text for key, text in texts.items() if text}
+
+    def _differs(self, kind: str, name: str) -> bool:
+        before, now = self.before[kind].get(name), self.now[kind].get(name)
+        return bool(before and now and before.content != now.content)
+
+
+def _tags(catalog: Catalog, sample: Sample) -> list[str]:
+    return sorted(catalog.classes[tag] for tag in sample.tags)
+
+
+def catalog_digest(catalog: Catalog, contents: Contents | None = None) -> str:
+    """A hash of what a result depends on: classes, ids, tags, and each image's content.
+
+    Args:
+        catalog: The samples.
+        contents: Hashes of their files; None: they are read.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    contents = contents or Contents()
+    contents.take(catalog)
+    sha = hashlib.sha256("\n".join(catalog.classes).encode())
+    for sample in catalog:
+        tags = ",".join(map(str, sorted(sample.tags)))
+        alpha = "|no alpha" if sample.ignore_alpha else ""
+        sha.update(f"{sample.id}|{tags}|{contents.image(sample)}{alpha}\n".encode())
+    return sha.hexdigest()[:16]
+
+
+def truth_digest(catalog: Catalog, contents: Contents | None = None) -> str:
+    """A hash of the true masks' content.
+
+    Args:
+        catalog: The samples.
+        contents: Hashes of their files; None: they are read.
+
+    Raises:
+        DataError: A mask cannot be read.
+    """
+    contents = contents or Contents()
+    contents.take(catalog)
+    sha = hashlib.sha256()
+    for sample in catalog:
+        if sample.mask is not None:
+            sha.update(f"{sample.id} {contents.mask(sample)}\n".encode())
+        elif sample.annotation is not None:
+            sha.update(f"{sample.id} {sample.annotation.digest()}\n".encode())
+    return sha.hexdigest()[:16]
+
+
+def _state(found: os.stat_result) -> str:
+    """What changes when a file does: size, times, place on the disk."""
+    return f"{found.st_size} {found.st_mtime_ns} {_changed(found)} {found.st_ino}"
+
+
+def _changed(found: os.stat_result) -> int:
+    """When the system last changed a file, in nanoseconds; on Windows, when it was written."""
+    return found.st_mtime_ns if os.name == "nt" else found.st_ctime_ns
+
+
+def _hashed(path: Path) -> _Hash:
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            content = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    is_new = _changed(found) > time.time_ns() - _NEW_SECONDS * 10**9
+    return _Hash("new" if is_new else _state(found), content)
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"cannot read {path}: {error.strerror}")
+
+
+def _recorded(path: Path | None) -> dict[str, dict[str, _Hash]]:
+    kept: Mapping[str, object] = read_json(path) if path is not None and path.is_file() else {}
+    return {kind: _hashes(path, kept.get(kind, {})) for kind in _KINDS}
+
+
+def _hashes(path: Path | None, kept: object) -> dict[str, _Hash]:
+    try:
+        pairs = {name: str(text).rsplit(" ", 1) for name, text in kept.items()}  # type: ignore[attr-defined]
+        return {name: _Hash(state, content) for name, (state, content) in pairs.items()}
+    except (AttributeError, ValueError):
+        raise RunError(f"{path} is damaged; remove it: files are then read anew") from None
