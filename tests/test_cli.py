@@ -336,6 +336,16 @@ def test_an_image_of_other_content_is_named(weak, source, calls, tmp_path):
     assert "other content of the true mask: 'b'" in told(weak("run", source, "--out", out))
 
 
+def test_log_levels(weak, source, calls, tmp_path):
+    assert weak("run", source, "--out", tmp_path / "one")[2] == ""
+    debug = weak("run", source, "--out", tmp_path / "two", "--log-level", "debug")[2]
+    assert f"wrote {tmp_path / 'two/classify/done.json'}" in debug
+    info = weak("run", source, "--out", tmp_path / "three", "--log-level", "info")[2]
+    assert "stage classify begins" in info
+    assert "wrote" not in info
+    assert "invalid choice: 'loud'" in told(weak("check", source, "--log-level", "loud"))
+
+
 def test_a_fault_of_weakseg_says_so(weak, source, calls, tmp_path, monkeypatch):
     calls.error = ZeroDivisionError("division\nby zero")
     out = tmp_path / "run"

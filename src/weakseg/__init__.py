@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from weakseg import metrics
     from weakseg.activation_maps import class_activation_maps
-    from weakseg.api import check, correct, evaluate, export, label, refine, report, run
+    from weakseg.api import check, correct, evaluate, export, label, refine, report, run, status
     from weakseg.config import RunConfig, load_config
     from weakseg.models.amr import AMR, AMRSettings, AttentionModulation
     from weakseg.models.backbones import BackboneSettings
@@ -68,6 +68,7 @@ __all__ = [
     "report",
     "run",
     "spread",
+    "status",
 ]
 
 _HOMES = {
@@ -106,6 +107,7 @@ _HOMES = {
     "report": "weakseg.api",
     "run": "weakseg.api",
     "spread": "weakseg.ops.propagation",
+    "status": "weakseg.api",
 }
 
 

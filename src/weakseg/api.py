@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from weakseg.apps.correct import CorrectSummary
     from weakseg.apps.export import ExportSummary
     from weakseg.apps.label import LabelSummary
+    from weakseg.apps.status import RunStatus
     from weakseg.config.run_config import RunConfig
     from weakseg.metrics.scores import Scores
     from weakseg.pipeline import PipelineSummary
@@ -351,6 +352,32 @@ def report(run: Path | str, *, console: Console | None = None) -> Path:
     from weakseg.apps.report import write_report
 
     return write_report(run, console=console)
+
+
+def status(run: Path | str) -> RunStatus:
+    """Where a run is: what each stage cost, what is next, what is wrong.
+
+    It only reads, also while the run goes on.
+
+    Args:
+        run: The run's folder.
+
+    Returns:
+        Its stages with time and disk, the one under way with how far it is, and what is wrong.
+
+    Raises:
+        RunError: The folder is no run, or its `catalog.json` is damaged. Damaged files of stages
+            are among what is wrong.
+        ConfigError: Its `config.yaml` is missing or damaged.
+
+    Example:
+        >>> import weakseg
+        >>> weakseg.status("runs/photos").next  # doctest: +SKIP
+        'segment'
+    """
+    from weakseg.apps.status import read_status
+
+    return read_status(run)
 
 
 def _report_of(run: Path) -> Path:

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
     from weakseg.sources.reading import ReadingOptions
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
 FAULTS, USER_ERROR, BUG, INTERRUPTED = 1, 2, 70, 130
 """Exit codes: faults found by `check`, a fault the user can fix, a fault of weakseg, Ctrl-C.
 
-`label` has the first, too, where images were bad."""
+`label` has the first, too, where images were bad, and `status` where something is wrong."""
 
 _USERS_OWN = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}
 
@@ -54,6 +56,12 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, function: Callable[[argparse.Namespace], int], about: str) -> _Parser:
         sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
         sub.set_defaults(function=function, command=name)
+        sub.add_argument(
+            "--log-level",
+            choices=LOG_LEVELS,
+            default="warning",
+            help="what is told besides on standard error; debug: every file; default: %(default)s",
+        )
         assert isinstance(sub, _Parser)
         return sub
 
@@ -102,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
 
     export = command("export", _export, "Write a finished run in another tool's format.")
-    export.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    _add_run_folder(export)
     export.add_argument(
         "--to",
         required=True,
@@ -131,9 +139,35 @@ def parser() -> argparse.ArgumentParser:
     _add_review_commands(command)
 
     report = command("report", _report, "Write a run's report anew: one page, no network needed.")
-    report.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    _add_run_folder(report)
 
-    label = command("label", _label, "Masks of new images, by the model that a run has made.")
+    status = command(
+        "status", _status, "Tell where a run is, what it cost, what is next and what is wrong."
+    )
+    _add_run_folder(status)
+    status.add_argument("--json", action="store_true", help="print the status as JSON")
+
+    _add_label(command("label", _label, "Masks of new images, by the model that a run has made."))
+    return top
+
+
+def _add_review_commands(command: _Command) -> None:
+    correct = command("correct", _correct, "Take masks that people drew elsewhere as true.")
+    correct.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    correct.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        required=True,
+        metavar="SOURCE",
+        help="annotations of another tool, with or without images; or a folder of PNG masks",
+    )
+    correct.add_argument(
+        "--kind", metavar="KIND", help="png, coco, voc, cvat, label-studio …; found by looking"
+    )
+
+
+def _add_label(label: argparse.ArgumentParser) -> None:
     label.add_argument("model", type=Path, metavar="RUN", help="a run's or a model's folder")
     label.add_argument(
         "images", type=Path, nargs="+", metavar="IMAGES", help="files, folders or patterns"
@@ -168,23 +202,6 @@ def parser() -> argparse.ArgumentParser:
     )
     label.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
-    )
-    return top
-
-
-def _add_review_commands(command: _Command) -> None:
-    correct = command("correct", _correct, "Take masks that people drew elsewhere as true.")
-    correct.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
-    correct.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        required=True,
-        metavar="SOURCE",
-        help="annotations of another tool, with or without images; or a folder of PNG masks",
-    )
-    correct.add_argument(
-        "--kind", metavar="KIND", help="png, coco, voc, cvat, label-studio …; found by looking"
     )
 
 
@@ -231,6 +248,10 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--print-config", action="store_true", help="print all settings and stop")
     run.set_defaults(parser=run)
+
+
+def _add_run_folder(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
 
 
 def _add_source(sub: _Parser, *, required: bool = True) -> None:
@@ -299,12 +320,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(words)
+    _log_to_stderr(options.log_level)
     try:
         code: int = options.function(options)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         return _failed(error, options, words)
     return code
+
+
+def _log_to_stderr(level: str) -> None:
+    """Shows what weakseg logs from a level on, with the time where somebody asked for more."""
+    import logging  # noqa: PLC0415
+
+    form = "weakseg: %(levelname)s: %(message)s"
+    if level in ("debug", "info"):
+        form = "%(asctime)s %(process)d %(name)s: %(message)s"
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(form))
+    log = logging.getLogger("weakseg")
+    log.handlers[:] = [handler]
+    log.setLevel(level.upper())
 
 
 def _failed(error: BaseException, options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -506,6 +542,21 @@ def _report(options: argparse.Namespace) -> int:
     progress = _shown_progress()
     sys.stdout.write(f"{api.report(options.run, console=progress)}\n")
     return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from weakseg import api  # noqa: PLC0415
+    from weakseg.console import show_status  # noqa: PLC0415
+    from weakseg.files import dump_json  # noqa: PLC0415
+
+    found = api.status(options.run)
+    if options.json:
+        sys.stdout.write(dump_json({**asdict(found), "seconds": found.seconds}).decode())
+    else:
+        show_status(found, _console())
+    return FAULTS if found.wrong else 0
 
 
 def _label(options: argparse.Namespace) -> int:

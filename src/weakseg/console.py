@@ -10,13 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from weakseg.progress import clock_text
 from weakseg.runs.terminal_tables import map_table, oracle_and_blind
 
 if TYPE_CHECKING:
     from weakseg.api import DemoSummary
     from weakseg.apps.label import LabelSummary
+    from weakseg.apps.status import RunStatus
     from weakseg.faults import Fault
     from weakseg.pipeline import PipelineSummary
+    from weakseg.runs.stage_progress import StageProgress
     from weakseg.sources.check import CheckReport
     from weakseg.sources.fingerprint import Fingerprint, Spread
 
@@ -132,6 +135,44 @@ def show_summary(summary: PipelineSummary, console: Console) -> None:
         _line(console, f"network: {summary.run / 'segment' / 'model'}")
     if (page := summary.run / "report.html").is_file():
         _line(console, f"report: {page}")
+
+
+def show_status(status: RunStatus, console: Console) -> None:
+    """Prints where a run is."""
+    split = f", split {status.split}" if status.split else ""
+    left_out = f", {len(status.skipped)} left out as bad" if status.skipped else ""
+    _line(
+        console,
+        f"{status.run}: {_count(status.images, 'image')} of {status.source}{split}{left_out}, "
+        f"{_count(len(status.classes), 'class', 'classes')}",
+    )
+    table = Table()
+    table.add_column("stage")
+    table.add_column("state")
+    table.add_column("time", justify="right")
+    table.add_column("disk", justify="right")
+    table.add_column("how far", overflow="fold")
+    for stage in status.stages:
+        seconds = "" if stage.seconds is None else clock_text(stage.seconds)
+        disk = f"{stage.size / 1e6:.1f} MB" if stage.size else ""
+        table.add_row(stage.name, stage.state, seconds, disk, _how_far(stage.progress, status.at))
+    console.print(table)
+    size, free = sum(stage.size for stage in status.stages) / 1e6, status.free / 1e9
+    _line(console, f"in all {clock_text(status.seconds)} and {size:.1f} MB; {free:.1f} GB are free")
+    next_stage = f"next: {status.next}" if status.next else "nothing is left to do"
+    at_work = f"{status.worker} works on it" if status.worker else "nobody works on it"
+    _line(console, f"{next_stage}; {at_work}")
+    for text in status.wrong:
+        _line(console, f"wrong: {text}")
+
+
+def _how_far(progress: StageProgress | None, now: float) -> str:
+    if progress is None:
+        return ""
+    left = progress.seconds_left
+    rest = "" if left is None else f", {clock_text(left)} left"
+    ago = f", {clock_text(max(0.0, now - progress.at))} ago"
+    return f"{progress.label}: {progress.done} of {progress.total} {progress.unit}{rest}{ago}"
 
 
 def show_labels(summary: LabelSummary, console: Console) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import logging
 import math
 import os
 import re
@@ -19,6 +20,7 @@ from typing import Any, TextIO
 
 from weakseg.types import RunError
 
+_log = logging.getLogger(__name__)
 _counter = itertools.count()
 
 
@@ -65,6 +67,7 @@ def replacing(path: Path, *, folder: bool = False, size: int | None = None) -> I
         if folder and path.is_dir():
             path.rmdir()
         part.replace(path)
+        _log.debug("wrote %s", path)
     except BaseException as error:
         with suppress(OSError):
             shutil.rmtree(part) if part.is_dir() else part.unlink()
@@ -164,14 +167,15 @@ def _is_left(path: Path) -> bool:
         return False
     process = int(match.group(1))
     if process != os.getpid():
-        return not _is_running(process)
+        return not is_running(process)
     try:  # an earlier process of the same number, as containers have them
         return path.stat().st_mtime < _BEGUN
     except OSError:
         return False
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether a process of this number works on this machine; never on Windows."""
     if sys.platform == "win32":  # where a file that is written to cannot be removed
         return False
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,10 +27,12 @@ from weakseg.runs.review_dir import REVIEW
 from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.runs.stage_dir import StageDir, fingerprint_hash
 from weakseg.training.memory import release_memory
-from weakseg.types import Catalog, ConfigError
+from weakseg.types import Catalog, ConfigError, RunError
 
 if TYPE_CHECKING:
     from weakseg.config.run_config import RunConfig
+
+_log = logging.getLogger(__name__)
 
 StageFunction = Callable[[StageContext], Mapping[str, object]]
 
@@ -401,6 +404,9 @@ def run_pipeline(
             else:
                 own = declared_settings(config, stage.name, stage.reads)
                 context = replace(everything, config=own, dir=folder)
+                _log.info(
+                    "stage %s begins, fingerprint %s", stage.name, fingerprint_hash(own_print)
+                )
                 with folder.timed(), _told(stage, config, catalog):
                     summary = stage.load()(context)
                 folder.finish({**summary, **_mark(config, stage, dry)})
@@ -556,6 +562,34 @@ def fingerprints(
         if stage.validation:
             prints[stage.name]["validation"] = second
     return prints
+
+
+def made_as_set(
+    stage: Stage,
+    config: RunConfig,
+    made: Mapping[str, Any],
+    hashes: Mapping[str, str],
+) -> bool:
+    """Whether a stage's result is of these settings, and of the results that are there now.
+
+    Args:
+        stage: Its row.
+        config: The settings.
+        made: The fingerprint of the result.
+        hashes: Those of the stages before it, by name (`fingerprint_hash`).
+
+    Raises:
+        RunError: The fingerprint is damaged.
+    """
+    needs = made.get("needs", {})
+    if not isinstance(needs, dict):
+        raise RunError(
+            f"the fingerprint.json of stage {stage.name!r} is damaged; remove its folder"
+        )
+    settings = config.sections(("seed", *(name for name in stage.reads if name != REVIEW)))
+    return all(made.get(key, value) == value for key, value in settings.items()) and all(
+        hashes.get(need) == used for need, used in needs.items()
+    )
 
 
 def _review_print(

@@ -66,7 +66,7 @@ def track(
 
     def line() -> str:
         left = (total - count) / speed() if count > done else None
-        rest = f"  {_clock(left)} left" if left is not None and count < total else ""
+        rest = f"  {clock_text(left)} left" if left is not None and count < total else ""
         return f"{label}  {count}/{total}  {shown}{rest}"
 
     if console.is_terminal:
@@ -107,7 +107,8 @@ def _short(value: object) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _clock(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
+    """A time as `m:ss`, or `h:mm:ss`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from weakseg.types import WeightsError
+
+_log = logging.getLogger(__name__)
 
 OFFLINE_BACKBONE = "tf_efficientnet_lite0"
 """The backbone whose ImageNet weights come as a Python package, so that no hub is needed."""
@@ -35,6 +38,7 @@ def load_weights(model: nn.Module, name: str, weights: str) -> None:
         return
     if weights == "auto":
         weights = "package" if name == OFFLINE_BACKBONE else "timm"
+    _log.info("weights of %s: %s", name, weights)
     if weights == "timm":
         state = _hub_state(name)
     elif weights == "package":

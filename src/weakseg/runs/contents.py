@@ -9,6 +9,7 @@ set: so other content is found even where size and time are the same. Windows ha
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from weakseg.faults import listed
 from weakseg.files import read_json, write_json
 from weakseg.processors import available_processors
 from weakseg.types import Catalog, DataError, RunError, Sample
+
+_log = logging.getLogger(__name__)
 
 CONTENTS = "contents.json"
 """The file of a run that holds the hashes."""
@@ -77,6 +80,7 @@ class Contents:
                 self.now[kind][name] = known
             else:
                 unknown.append((kind, name, path))
+        _log.info("%d files to hash, %d known", len(unknown), len(wanted) - len(unknown))
         with ThreadPoolExecutor(available_processors()) as pool:
             hashes = pool.map(_hashed, (path for _, _, path in unknown))
             for done, ((kind, name, _), found) in enumerate(zip(unknown, hashes, strict=True), 1):

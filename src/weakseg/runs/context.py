@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from weakseg import progress
 from weakseg.runs.corrections import NO_CORRECTIONS, Corrections
+from weakseg.runs.processes import first_process
 from weakseg.runs.run_dir import RunDir
 from weakseg.runs.stage_dir import StageDir
+from weakseg.runs.stage_progress import noted
 from weakseg.types import Catalog
 
 if TYPE_CHECKING:
@@ -84,10 +87,13 @@ class StageContext:
         """Prints a line."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    @contextmanager
     def track(
         self, label: str, total: int, *, done: int = 0, unit: str = "images"
-    ) -> AbstractContextManager[progress.Advance]:
+    ) -> Iterator[progress.Advance]:
         """A progress bar for the block: `with context.track("cams", 10) as advance: advance()`.
+
+        The stage's folder tells the same to `weakseg status`.
 
         Args:
             label: What is being done.
@@ -95,4 +101,9 @@ class StageContext:
             done: Pieces already there from an interrupted run.
             unit: Name of a piece, for the speed.
         """
-        return progress.track(self.console, label, total, done=done, unit=unit)
+        with progress.track(self.console, label, total, done=done, unit=unit) as shown:
+            if not first_process():
+                yield shown
+                return
+            with noted(self.dir.path, shown, label, total=total, done=done, unit=unit) as advance:
+                yield advance

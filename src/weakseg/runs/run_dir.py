@@ -6,6 +6,7 @@ RUN/config.yaml  catalog.json  <stage>/{fingerprint.json, …, done.json}
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from weakseg.faults import unprintable
-from weakseg.files import dump_json, is_part, read_json, sweep, sweep_here, write_atomic
+from weakseg.files import dump_json, is_part, is_running, read_json, sweep, sweep_here, write_atomic
 from weakseg.runs.file_lock import take_lock
 from weakseg.runs.processes import first_process
 from weakseg.runs.stage_dir import StageDir
@@ -147,6 +148,21 @@ class RunDir:
             os.ftruncate(handle, 0)
         finally:
             os.close(handle)
+
+    def worker(self) -> str:
+        """Who works in this run, as `process 123 on host`; empty if nobody does.
+
+        The lock is not touched. Of a process on another machine, only its name is known.
+        """
+        try:
+            text = (self.path / ".lock").read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return ""
+        found = re.fullmatch(r"process ([0-9]{1,9}) on (.+)", text)
+        if found is None:
+            return ""
+        is_here = found.group(2) == socket.gethostname()
+        return "" if is_here and not is_running(int(found.group(1))) else text
 
     def _sweep(self) -> None:
         """Removes what killed processes left; in finished stages nothing is left any more."""

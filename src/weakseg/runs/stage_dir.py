@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weakseg.files import dump_json, is_part, plain, read_json, sweep, write_atomic
+from weakseg.runs.stage_progress import PROGRESS
 from weakseg.types import RunError
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ class StageDir:
             summary: Counts and metrics to keep in `done.json`.
         """
         sweep(self.path)
+        (self.path / PROGRESS).unlink(missing_ok=True)
         record = {
             "stage": self.path.name,
             "seconds": round(self._seconds, 3),

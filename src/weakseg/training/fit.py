@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections import deque
@@ -25,6 +26,8 @@ from weakseg.training.device import Device, Precision, accelerator_for
 from weakseg.training.memory import kept_memory
 from weakseg.training.pieces import Pieces
 from weakseg.types import RunError
+
+_log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -169,6 +172,7 @@ def fit(
     steps = len(loader) // settings.accumulate
     clip = _Clip(settings.clip, [p for group in optimizer.param_groups for p in group["params"]])
     done = _resume(folder, task, optimizer, clip, accelerator)
+    _log.info("%s: %d of %d steps done, on %s", folder, done, steps, accelerator.device)
     log = _Log(folder / LOG, done, accelerator.is_main_process)
     batches = accelerator.skip_first_batches(loader, done * settings.accumulate)
     pieces = Pieces(wrapped, accelerator, say)

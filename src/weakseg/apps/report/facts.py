@@ -20,7 +20,7 @@ from weakseg.apps.report.readings import (
 from weakseg.config import RunConfig
 from weakseg.files import read_json
 from weakseg.metrics.verdicts import Verdict
-from weakseg.pipeline import STAGES
+from weakseg.pipeline import STAGES, made_as_set
 from weakseg.runs.context import StageContext
 from weakseg.runs.run_dir import RunDir
 from weakseg.runs.stage_dir import StageDir, fingerprint_hash
@@ -217,10 +217,7 @@ def _stage_names(path: Path, config: RunConfig) -> list[str]:
         if stage.name not in found or not stage.when(config):
             continue
         made = found[stage.name].fingerprint
-        settings = config.sections(("seed", *stage.reads))
-        if all(made.get(key, value) == value for key, value in settings.items()) and all(
-            hashes.get(need) == used for need, used in made.get("needs", {}).items()
-        ):
+        if made_as_set(stage, config, made, hashes):
             hashes[stage.name] = fingerprint_hash(made)
     return [*hashes, *sorted(found.keys() - {stage.name for stage in STAGES})]
 
