@@ -152,8 +152,27 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_review_commands(command: _Command) -> None:
+    review = command("review", _review, "Look through a run's masks on a page, and correct them.")
+    _add_run_folder(review)
+    review.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="HOST",
+        help="address to listen on; others than this machine's let others in; default: %(default)s",
+    )
+    review.add_argument(
+        "--port", type=_port, default=0, metavar="N", help="default: any that is free"
+    )
+    review.add_argument("--who", metavar="NAME", help="who corrects; default: the user")
+    review.add_argument(
+        "--browser",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="open the page in this machine's browser",
+    )
+
     correct = command("correct", _correct, "Take masks that people drew elsewhere as true.")
-    correct.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    _add_run_folder(correct)
     correct.add_argument(
         "--from",
         dest="source",
@@ -286,6 +305,10 @@ def _reading(options: argparse.Namespace) -> ReadingOptions:
 
 def _count(text: str) -> int:
     return _whole(text, 1, 99_999)
+
+
+def _port(text: str) -> int:
+    return _whole(text, 0, 65_535)
 
 
 def _seed(text: str) -> int:
@@ -518,6 +541,24 @@ def _export(options: argparse.Namespace) -> int:
     sys.stdout.write(f"{written.path}{counts}\n")
     for note in written.notes:
         _complain(f"note: {note}")
+    return 0
+
+
+def _review(options: argparse.Namespace) -> int:
+    from weakseg.apps.review.server import serve  # noqa: PLC0415
+
+    def say(text: str) -> None:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+    serve(
+        options.run,
+        host=options.host,
+        port=options.port,
+        who=options.who,
+        say=say,
+        browse=options.browser,
+    )
     return 0
 
 

@@ -1,7 +1,6 @@
 """A run to review: images, masks and maps written by hand, nothing trained."""
 
 import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,21 +66,11 @@ def write_run(folder, count=6, *, maps=True):
     return run.path
 
 
+@pytest.fixture(scope="session")
+def make_run():
+    return write_run
+
+
 @pytest.fixture
 def run_folder(tmp_path):
     return write_run(tmp_path)
-
-
-@pytest.fixture
-def retagged(run_folder):
-    """Gives an image of the run other tags, in its catalog."""
-
-    def retagged(sample_id, *tags):
-        run = RunDir(run_folder)
-        catalog = run.load_catalog()
-        samples = [
-            replace(s, tags=frozenset(tags)) if s.id == sample_id else s for s in catalog.samples
-        ]
-        run.save_catalog(Catalog(CLASSES, tuple(samples)), source=run_folder)
-
-    return retagged

@@ -129,6 +129,20 @@ def looked_at(facts: Facts) -> list[Sample]:
     return [samples[k] for k in sorted(chosen)]
 
 
+def image_doubts(facts: Facts, sample: Sample) -> dict[str, Doubt]:
+    """The reasons to look at an image by kind, of each kind the strongest.
+
+    Raises:
+        RunError: Its maps are missing or damaged.
+        DataError: Its mask is.
+    """
+    labels = read_mask(facts.path / "masks" / f"{sample.id}.png")
+    if not facts.has("cams"):
+        return _strongest(_doubts(facts, {}, sorted(sample.tags), labels))
+    kinds, classes = titled_maps(facts, sample)
+    return _strongest(_doubts(facts, kinds, classes, labels))
+
+
 def titled_maps(facts: Facts, sample: Sample) -> tuple[dict[str, Tensor], list[int]]:
     """All maps [n,h,w] in 0..1 of an image by kind, and their classes from 0.
 

@@ -91,7 +91,7 @@ def render(facts: Facts, console: Console) -> str:
                 name: f"#{bytes(pictures.colour(k)).hex()}"
                 for k, name in enumerate(facts.catalog.classes)
             },
-            style=_resource("style.css"),
+            style=_look() + _resource("style.css"),
             script=script,
             script_digest=digest,
         )
@@ -134,6 +134,10 @@ def _environment() -> Environment:
 
 def _resource(name: str) -> str:
     return resources.files("weakseg.apps.report").joinpath("templates", name).read_text("utf-8")
+
+
+def _look() -> str:
+    return resources.files("weakseg.apps").joinpath("look", "look.css").read_text("utf-8")
 
 
 def _folder_name(path: Path) -> str:

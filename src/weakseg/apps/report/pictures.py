@@ -153,7 +153,11 @@ def _card(facts: Facts, sample: Sample, doubts: tuple[Doubt, ...]) -> Card | Non
         except WeaksegError:
             kinds = {}
         panels += [
-            Panel(_title(kind, kinds), f"{kind} map of {said}", _heat(maps.amax(dim=0).numpy()))
+            Panel(
+                _title(kind, kinds),
+                f"{kind} map of {said}",
+                _uri(heat_image(maps.amax(dim=0).numpy()), "PNG"),
+            )
             for kind, maps in kinds.items()
             if len(maps)
         ]
@@ -163,7 +167,14 @@ def _card(facts: Facts, sample: Sample, doubts: tuple[Doubt, ...]) -> Card | Non
         except WeaksegError:
             continue
         panels.append(Panel(title, f"{title}: {_shares(labels, facts)}", _layer(labels)))
-    return Card(sample.id, tuple(names), _uri(photo, "JPEG"), *photo.size, tuple(panels), doubts)
+    return Card(
+        sample.id,
+        tuple(names),
+        _uri(_encoded(photo, "JPEG"), "JPEG"),
+        *photo.size,
+        tuple(panels),
+        doubts,
+    )
 
 
 def _title(kind: str, kinds: Mapping[str, Tensor]) -> str:
@@ -208,10 +219,15 @@ def _shares(labels: Bytes, facts: Facts) -> str:
     return ", ".join(parts) or "all background"
 
 
-def _heat(scores: npt.NDArray[np.float32]) -> str:
-    """A map [h,w] in 0..1 as a layer: clear where it is 0, violet, orange, yellow where it is 1."""
+def heat_image(scores: npt.NDArray[np.float32], side: int = _HEAT) -> bytes:
+    """A map [h,w] in 0..1 as PNG: clear where it is 0, violet, orange, yellow where it is 1.
+
+    Args:
+        scores: The map.
+        side: Longest side of the picture, in pixels.
+    """
     image = Image.fromarray(scores)
-    image.thumbnail((_HEAT, _HEAT), Image.Resampling.BILINEAR)
+    image.thumbnail((side, side), Image.Resampling.BILINEAR)
     levels = np.round(np.asarray(image).clip(0, 1) * (_LEVELS - 1)).astype(np.uint8)
     ramp = np.linspace(0, 1, _LEVELS)
     stops = np.array(_STOPS)
@@ -239,18 +255,22 @@ def _layer(labels: Bytes) -> str:
         places[here & edge] = len(rgb) + 1
         rgb += [colour(value - 1)] * 2
         alpha += [135, 255]
-    return _palette_png(places, np.array(rgb), np.array(alpha))
+    return _uri(_palette_png(places, np.array(rgb), np.array(alpha)), "PNG")
 
 
 def _palette_png(
     indices: Bytes, rgb: npt.NDArray[np.generic], alpha: npt.NDArray[np.generic]
-) -> str:
+) -> bytes:
     image = Image.fromarray(indices)
     image.putpalette(rgb.round().astype(np.uint8).ravel().tolist())
-    return _uri(image, "PNG", transparency=alpha.astype(np.uint8).tobytes())
+    return _encoded(image, "PNG", transparency=alpha.astype(np.uint8).tobytes())
 
 
-def _uri(image: Image.Image, kind: str, **options: object) -> str:
+def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, optimize=True, **({"quality": 80} if kind == "JPEG" else options))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"
