@@ -744,12 +744,16 @@ def demo(
         "refine.kind=none",
     ]
     console.print("plain CAM network:")
-    until = "evaluate"
     plain = run(
-        data, folder / "plain", preset="demo", overrides=one_branch, until=until, console=console
+        data,
+        folder / "plain",
+        preset="demo",
+        overrides=one_branch,
+        until="evaluate",
+        console=console,
     )
     console.print("AMR:")
-    amr = run(data, folder / "amr", preset="demo", until=until, console=console)
+    amr = run(data, folder / "amr", preset="demo", console=console)
     picture = folder / "demo.png"
     write_atomic(picture, gallery(amr.run, plain=plain.run, rows=6))
     return DemoSummary(plain, amr, picture, time.monotonic() - begun)
