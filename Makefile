@@ -1,7 +1,7 @@
 # The targets that CI, pre-commit and people call. `python3 bootstrap.py test` comes first: it makes .venv.
 BIN := .venv/bin
 
-.PHONY: setup test readers lint format types imports check bench
+.PHONY: setup test readers lint format types imports docs check bench
 
 setup test:
 	python3 bootstrap.py test
@@ -28,7 +28,11 @@ types:
 imports:
 	$(BIN)/lint-imports
 
-check: test lint types imports
+# The site, in build/site; a broken link or an unknown name is an error.
+docs:
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+check: test lint types imports docs
 
 bench:
 	$(BIN)/python benchmarks/training.py

@@ -44,8 +44,11 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are generated or lie outside of `docs/`."""
     added = {site: (ROOT / path).read_text("utf-8") for path, site in PAGES.items()}
     added["settings.md"] = settings_page()
+    figures = ["# Figures", "", "What the programs in `benchmarks/` measured.", ""]
     for path in sorted((ROOT / "benchmarks/results").glob("*.md")):
-        added[f"results/{path.name}"] = path.read_text("utf-8")
+        text = added[f"results/{path.name}"] = path.read_text("utf-8")
+        figures.append(f"- [{text.splitlines()[0].removeprefix('# ')}]({path.name})")
+    added["results/index.md"] = "\n".join(figures)
     for path in sorted((ROOT / "examples").glob("*.py")):
         added[f"examples/{path.name}"] = path.read_text("utf-8")
     for name, content in added.items():

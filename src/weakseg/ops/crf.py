@@ -60,19 +60,18 @@ _DEFAULTS = CRFSettings()
 
 
 class DenseCRF:
-    r"""The dense CRF of one image, its lattices built once for all label maps and classes.
+    """The dense CRF of one image, its lattices built once for all label maps and classes.
 
-    The energy of a labelling $x$ is $\sum_i \psi(x_i) + \sum_{i<j} [x_i \ne x_j]\, k(i, j)$ with
+    The energy of a labelling x is Σ_i ψ(x_i) + Σ_{i<j} [x_i ≠ x_j]·k(i,j) with
 
-    $k(i, j) = w_g \exp(-\tfrac{|p_i - p_j|^2}{2 s_g^2})
-    + w_b \exp(-\tfrac{|p_i - p_j|^2}{2 s_b^2} - \tfrac{|c_i - c_j|^2}{2 s_c^2})$
+        k(i,j) = w_g·exp(−|p_i − p_j|² / 2s_g²)
+               + w_b·exp(−|p_i − p_j|² / 2s_b² − |c_i − c_j|² / 2s_c²)
 
-    for positions $p$ and colours $c$, each kernel matrix $K$ divided on both sides by the square
-    root of its row sums (Krähenbühl and Koltun, Efficient Inference in Fully Connected CRFs with
-    Gaussian Edge Potentials, NIPS 2011). Mean field iterates
-    $Q_i(l) \propto \exp(-\psi_i(l) + \sum_j k(i, j)\, Q_j(l))$ from $Q \propto \exp(-\psi)$; both
-    filters run on permutohedral lattices, in time linear in the pixels. As in the authors' program,
-    the sum includes $j = i$.
+    for positions p and colours c, each kernel matrix K divided on both sides by the square root of
+    its row sums (Krähenbühl and Koltun, Efficient Inference in Fully Connected CRFs with Gaussian
+    Edge Potentials, NIPS 2011). Mean field iterates Q_i(l) ∝ exp(−ψ_i(l) + Σ_j k(i,j)·Q_j(l)) from
+    Q ∝ exp(−ψ); both filters run on permutohedral lattices, in time linear in the pixels. As in
+    the authors' program, the sum includes j = i.
 
     An image longer than `settings.tile` on a side is solved in equal tiles that overlap by two
     standard deviations `bilateral_sxy` on each side (at most a quarter of a tile), of which the

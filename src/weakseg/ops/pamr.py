@@ -58,22 +58,20 @@ def pamr(
     maps: Tensor | npt.NDArray[Any],
     settings: PAMRSettings = _DEFAULTS,
 ) -> Tensor:
-    r"""Maps averaged, again and again, over the neighbours that look alike.
+    """Maps averaged, again and again, over the neighbours that look alike.
 
-    Each round replaces $m_i$ by $\sum_j w_{ij} m_j$ over the eight neighbours at each dilation,
-    pixels outside the image taken from its border, with
+    Each round replaces m_i by Σ_j w_ij·m_j over the eight neighbours at each dilation, pixels
+    outside the image taken from its border, with
 
-    $w_i = \frac{1}{1 + \omega} \left[\operatorname{softmax}_j\left(
-    -\tfrac{1}{3}\sum_c \frac{(I_{ic} - I_{jc})^2}{(s\,\sigma_{ic})^2}\right)
-    + \omega\,\operatorname{softmax}_j\left(
-    -\frac{|p_i - p_j|^2}{(s_p\,\sigma_p)^2}\right)\right]$,
+        w_i = (softmax_j(−⅓·Σ_c (I_ic − I_jc)² / (s·σ_ic)²)
+               + ω·softmax_j(−|p_i − p_j|² / (s_p·σ_p)²)) / (1 + ω),
 
-    where $\sigma_{ic}$ is the standard deviation of channel $c$ over the neighbours of $i$ and
-    $\sigma_p$ that of the neighbours' distances (Araslanov and Roth, Single-Stage Semantic
-    Segmentation from Image Labels, CVPR 2020; with squared distances and position as in Ru et al.,
-    Learning Affinity from Attention, CVPR 2022). The factor $1/(1+\omega)$ keeps the weights' sum
-    at 1, so that probabilities stay probabilities. An image's result does not depend on the others
-    of its batch. Memory beside input and result is bounded by `max_pixels`.
+    where σ_ic is the standard deviation of channel c over the neighbours of i and σ_p that of the
+    neighbours' distances (Araslanov and Roth, Single-Stage Semantic Segmentation from Image Labels,
+    CVPR 2020; with squared distances and position as in Ru et al., Learning Affinity from
+    Attention, CVPR 2022). The factor 1/(1 + ω) keeps the weights' sum at 1, so that probabilities
+    stay probabilities. An image's result does not depend on the others of its batch. Memory beside
+    input and result is bounded by `max_pixels`.
 
     Args:
         images: Images [B, C, H, W] in any colour scale; integers are taken as they are.
