@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import textwrap
 import warnings
 from pathlib import Path
@@ -65,6 +66,9 @@ def world(tmp_path_factory):
     api.run(folder / "photos", folder / "runs/photos", preset="fast", overrides=TINY)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "new.jpg")
+    mask = min((folder / "photos/masks").glob("*.png"), key=lambda path: path.name)
+    (folder / "drawn").mkdir()
+    shutil.copy(mask, folder / "drawn")
     (folder / "damaged.jpg").write_bytes(b"no image")
     return folder
 
@@ -83,7 +87,6 @@ def tiny(world, monkeypatch):
     monkeypatch.setitem(vars(weakseg), "run", run)
     monkeypatch.setitem(vars(weakseg), "refine", lambda *_: None)
     monkeypatch.setattr(torchvision.models, "resnet50", small)
-    packaged = weakseg.BackboneSettings(name="resnet18", weights="none")
     return {
         "torch": torch,
         "torchvision": torchvision,
@@ -92,7 +95,6 @@ def tiny(world, monkeypatch):
         "probabilities": torch.rand(3, 40, 60).softmax(0),
         "cams": torch.rand(2, 12, 16),
         "boundary": torch.rand(12, 16),
-        "packaged": packaged,
     }
 
 

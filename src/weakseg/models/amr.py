@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -143,6 +143,10 @@ class AttentionModulation(nn.Module):
         if gated:
             self.strength = nn.Parameter(torch.zeros(2, **place))
 
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Tensor) -> Tensor: ...  # noqa: D102
+
     def forward(self, x: Tensor) -> Tensor:
         """Modulate a feature map.
 
@@ -222,6 +226,10 @@ class Branch(nn.Module):
                 _modulate_blocks(stage, width, modulation)
         self.head = nn.Conv2d(widths[-1], classes, 1, bias=False)
         nn.init.normal_(self.head.weight, std=0.01)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Features) -> BranchOutput: ...  # noqa: D102
 
     def forward(self, x: Features) -> BranchOutput:
         """Class scores and class activation maps from the shared features."""
@@ -318,6 +326,10 @@ class AMR(NamedState):
         self.register_buffer("std", torch.tensor(network.std).view(-1, 1, 1), persistent=False)
         self.mean: Tensor
         self.std: Tensor
+
+    if TYPE_CHECKING:
+
+        def __call__(self, images: Tensor) -> AMROutput: ...  # noqa: D102
 
     def forward(self, images: Tensor) -> AMROutput:
         """Scores and maps of both branches.

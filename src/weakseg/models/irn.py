@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -240,6 +240,12 @@ class RelationNet(nn.Module):
         self.boundary_head = BoundaryHead(widths, strides)
         self.displacement_head = DisplacementHead(widths, strides) if displacement else None
         self.register_buffer("displacement_mean", torch.zeros(2))
+
+    if TYPE_CHECKING:
+
+        def __call__(  # noqa: D102
+            self, features: Sequence[Tensor], size: tuple[int, int] | None = None
+        ) -> RelationMaps: ...
 
     def forward(
         self, features: Sequence[Tensor], size: tuple[int, int] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -136,6 +136,10 @@ class Segmenter(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.mean: Tensor
         self.std: Tensor
+
+    if TYPE_CHECKING:
+
+        def __call__(self, images: Tensor) -> Tensor: ...  # noqa: D102
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of every pixel.

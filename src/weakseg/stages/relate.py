@@ -57,6 +57,7 @@ def _measure_displacement(context: StageContext, task: RelationTask, views: Mask
     for images, _ in DataLoader(views, batch_sampler=cast("list[list[int]]", batches)):
         features = task.features.pyramid(images.to(accelerator.device))
         displacement = task.net(features).displacement
+        assert displacement is not None  # asked for by `relate.displacement`
         means.append(displacement.float().mean(dim=(0, 2, 3)))
     task.net.set_displacement_mean(torch.stack(means).mean(dim=0))
 
