@@ -102,14 +102,44 @@ def test_help_names_the_presets(weak):
     assert all(name in text for name in PRESETS if name != "demo")
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(weak, shell):
+    code, script, _ = weak("completion", shell)
+    assert code == 0
+    assert all(word in script for word in ("evaluate", "skip-bad", "preset", "log-level"))
+
+
+def test_bash_completes(weak, tmp_path):
+    (tmp_path / "script").write_text(weak("completion", "bash")[1])
+    asked = (
+        "source ./script; COMP_WORDS=(weakseg {}); COMP_CWORD={}; COMP_LINE='weakseg'; "
+        'COMP_POINT=7; _shtab_weakseg weakseg "${{COMP_WORDS[COMP_CWORD]}}"; echo "${{COMPREPLY[@]}}"'
+    )
+
+    def completed(words, place):
+        command = ["bash", "-c", asked.format(words, place)]
+        found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return found.stdout.split()
+
+    assert completed("exp", 1) == ["export"]
+    assert completed("run --skip", 2) == ["--skip-bad"]
+    assert completed("completion z", 2) == ["zsh"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "about"),
     [
         ((), "required: COMMAND"),
         (("rum",), "invalid choice: 'rum'"),
+        (("rum",), "did you mean run?"),
+        (("evalaute", "x"), "did you mean evaluate?"),
+        (("check", "x", "--log-level", "debag"), "did you mean debug?"),
         (("run",), "required: SOURCE, --out"),
         (("run", "photos"), "required: --out"),
         (("run", "photos", "--out", "x", "--forse"), "unrecognized arguments: --forse"),
+        (("run", "photos", "--forse"), "did you mean --force?; see weakseg run --help"),
+        (("run", "photos", "--preste=fast"), "did you mean --preset?"),
+        (("label", "run", "x", "--out", "y", "--no-miror"), "did you mean --no-mirror?"),
         (("evaluate", "x"), "required: --truth"),
         (("demo", "--count", "0"), "expected a number from 1 to 99999, got '0'"),
         (("demo", "--seed", "x"), "expected a number from 0"),

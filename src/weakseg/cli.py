@@ -14,9 +14,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from weakseg import __version__
+from weakseg.command_line import SHELLS, USER_ERROR, Parser, complain, completion
 from weakseg.types import WeaksegError
 
 if TYPE_CHECKING:
@@ -26,26 +27,20 @@ if TYPE_CHECKING:
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
-FAULTS, USER_ERROR, BUG, INTERRUPTED = 1, 2, 70, 130
-"""Exit codes: faults found by `check`, a fault the user can fix, a fault of weakseg, Ctrl-C.
+FAULTS, BUG, INTERRUPTED = 1, 70, 130
+"""Exit codes: faults found by `check`, a fault of weakseg, Ctrl-C; `USER_ERROR` is the fourth.
 
 `label` has the first, too, where images were bad, and `status` where something is wrong."""
 
 _USERS_OWN = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        _complain(f"error: {message}; see {self.prog} --help")
-        raise SystemExit(USER_ERROR)
-
-
-_Command = Callable[[str, Callable[[argparse.Namespace], int], str], _Parser]
+_Command = Callable[[str, Callable[[argparse.Namespace], int], str], Parser]
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = _Parser(
+    top = Parser(
         "weakseg",
         description="Pixel masks and a segmentation model from image tags alone.",
         allow_abbrev=False,
@@ -53,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"weakseg {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, function: Callable[[argparse.Namespace], int], about: str) -> _Parser:
+    def command(name: str, function: Callable[[argparse.Namespace], int], about: str) -> Parser:
         sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
         sub.set_defaults(function=function, command=name)
         sub.add_argument(
@@ -62,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
             default="warning",
             help="what is told besides on standard error; debug: every file; default: %(default)s",
         )
-        assert isinstance(sub, _Parser)
+        assert isinstance(sub, Parser)
         return sub
 
     demo = command("demo", _demo, "Draw a small data set, run on it, and score the result.")
@@ -148,6 +143,13 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print the status as JSON")
 
     _add_label(command("label", _label, "Masks of new images, by the model that a run has made."))
+    words = command("completion", _completion, "Print a script by which a shell completes weakseg.")
+    words.add_argument(
+        "shell",
+        choices=SHELLS,
+        help="bash: write it to ~/.local/share/bash-completion/completions/weakseg; zsh: to a file "
+        "_weakseg in a folder of $fpath; fish: to ~/.config/fish/completions/weakseg.fish",
+    )
     return top
 
 
@@ -273,7 +275,7 @@ def _add_run_folder(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
 
 
-def _add_source(sub: _Parser, *, required: bool = True) -> None:
+def _add_source(sub: Parser, *, required: bool = True) -> None:
     sub.add_argument(
         "source", type=Path, metavar="SOURCE", nargs=None if required else "?", help="the data"
     )
@@ -368,17 +370,17 @@ def _log_to_stderr(level: str) -> None:
 
 def _failed(error: BaseException, options: argparse.Namespace, words: Sequence[str]) -> int:
     if isinstance(error, WeaksegError):
-        _complain(f"error: {error}")
+        complain(f"error: {error}")
         return USER_ERROR
     if isinstance(error, KeyboardInterrupt):
         again = f"; to go on: {shlex.join(['weakseg', *words])}" if "out" in options else ""
-        _complain(f"stopped{again}")
+        complain(f"stopped{again}")
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if isinstance(error, OSError) and error.errno in _USERS_OWN:
-        _complain(f"error: {error.filename or 'cannot write'}: {error.strerror}")
+        complain(f"error: {error.filename or 'cannot write'}: {error.strerror}")
         return USER_ERROR
     return _bug(error, options)
 
@@ -399,9 +401,7 @@ def _bug(error: BaseException, options: argparse.Namespace) -> int:
         except OSError:  # the folder cannot be written to
             pass
     text = " ".join(str(error).split())
-    _complain(
-        f"this is a bug in weakseg: {type(error).__name__}: {text}; {where}, please report it"
-    )
+    complain(f"this is a bug in weakseg: {type(error).__name__}: {text}; {where}, please report it")
     return BUG
 
 
@@ -409,10 +409,6 @@ def _runs_folder(options: argparse.Namespace) -> Path:
     out: Path = options.out
     special: dict[str, Path] = {"export": getattr(options, "run", out)}
     return special.get(options.command, out)
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"weakseg: {' '.join(text.split())}\n")
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -540,7 +536,7 @@ def _export(options: argparse.Namespace) -> int:
     counts = "" if written.masks is None else f": {written.images} images, {written.masks} masks"
     sys.stdout.write(f"{written.path}{counts}\n")
     for note in written.notes:
-        _complain(f"note: {note}")
+        complain(f"note: {note}")
     return 0
 
 
@@ -573,7 +569,7 @@ def _correct(options: argparse.Namespace) -> int:
         "the next `weakseg run` learns from them\n"
     )
     for note in taken.notes:
-        _complain(f"note: {note}")
+        complain(f"note: {note}")
     return FAULTS if taken.notes else 0
 
 
@@ -582,6 +578,11 @@ def _report(options: argparse.Namespace) -> int:
 
     progress = _shown_progress()
     sys.stdout.write(f"{api.report(options.run, console=progress)}\n")
+    return 0
+
+
+def _completion(options: argparse.Namespace) -> int:
+    sys.stdout.write(completion(parser(), options.shell))
     return 0
 
 

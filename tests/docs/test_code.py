@@ -116,7 +116,7 @@ def commands(path):
     """The command lines of weakseg in a page's blocks, and those with options in its sentences."""
     text = path.read_text("utf-8")
     typed = [
-        line.split("  #")[0].strip()
+        re.split(r"  #| > ", line)[0].strip()
         for block in re.findall(r"^ *```\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
         for line in block.splitlines()
         if line.lstrip().startswith("weakseg ")
