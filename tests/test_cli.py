@@ -461,9 +461,12 @@ def test_demo_runs_both_goes_on_and_refuses_another(weak, calls, tmp_path, monke
     assert code == 0
     assert str(out / "demo.png") in text.replace("\n", "")
     assert (out / "demo.png").read_bytes() == b"picture"
-    assert len(calls) == 16
+    assert calls.count("segment") == 1
+    command = text.rsplit("on a photo: weakseg ", 1)[1].split()
+    assert command == ["label", str(out / "amr"), "PHOTO.jpg", "--out", "labels"]
+    assert len(calls) == 17
     assert weak("demo", "--out", out, "--count", 12)[0] == 0
-    assert len(calls) == 16
+    assert len(calls) == 17
     assert "choose another --out" in told(weak("demo", "--out", out, "--count", 13))
 
 

@@ -700,9 +700,10 @@ class DemoSummary:
 def demo(
     out: Path | str, *, count: int = 160, seed: int = 0, console: Console | None = None
 ) -> DemoSummary:
-    """Draws a data set in `out/data`, runs a plain CAM network on it, and AMR with refinement.
+    """Draws a data set in `out/data`, makes maps by a plain CAM network, and all by AMR.
 
-    The runs are `out/plain` and `out/amr`; `out/demo.png` shows some of what they found.
+    The runs are `out/plain` and `out/amr`, which ends with a segmentation network; `out/demo.png`
+    shows some of what they found.
 
     Args:
         out: A folder; a demo that was interrupted there goes on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -202,6 +203,8 @@ def show_demo(demo: DemoSummary, console: Console) -> None:
     _line(console, f"{demo.seconds:.0f} s in all; pictures to look at: {demo.picture}")
     _line(console, f"masks: {demo.amr.run / 'masks'}")
     _line(console, f"report: {demo.amr.run / 'report.html'}")
+    command = f"weakseg label {shlex.quote(str(demo.amr.run))} PHOTO.jpg --out labels"
+    _line(console, f"its network, which knows these creatures alone, on a photo: {command}")
 
 
 def _numbered(counts: Mapping[str, int]) -> list[str]:
