@@ -68,6 +68,14 @@ def test_every_public_name_is_on_the_page_about_python():
     assert set(weakseg.__all__) - {"__version__"} <= told
 
 
+def test_every_page_is_in_the_navigation():
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
+    named = set(re.findall(r"[\w/]+\.md", str(config["nav"])))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert pages <= named
+    assert named - pages == {"settings.md", "results/index.md", "changelog.md", "contributing.md"}
+
+
 def test_nothing_of_the_theme_is_fetched_from_the_network():
     text = (ROOT / "mkdocs.yml").read_text("utf-8")
     assert "font: false" in text
