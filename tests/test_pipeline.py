@@ -9,8 +9,12 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from weakseg.config.run_config import RunConfig
+from weakseg.faults import FileError
 from weakseg.pipeline import STAGES, Stage, Validation, fingerprints, run_pipeline
+from weakseg.runs.contents import Contents, catalog_digest
+from weakseg.runs.outside_faults import ReaderEndedError
 from weakseg.runs.run_dir import VALIDATION, RunDir
+from weakseg.runs.run_samples import RunSamples
 from weakseg.types import Catalog, ConfigError, DataError, RunError, Sample
 
 
@@ -275,3 +279,121 @@ def test_the_table_is_in_order_and_its_functions_take_a_context():
 def test_every_section_is_read_by_a_stage():
     read = {section.partition(".")[0] for stage in STAGES for section in stage.reads}
     assert set(RunConfig.model_fields) - read == {"seed", "device", "precision"}
+
+
+class Reading:
+    """A stage that opens every image, and writes down which."""
+
+    def __init__(self, gone=(), error=None):
+        self.gone, self.error, self.seen = list(gone), error, []
+
+    def __call__(self, context):
+        for sample in context.catalog:
+            if sample.id in self.gone:
+                self.gone.remove(sample.id)
+                sample.image.unlink()
+            if not sample.image.is_file():
+                raise FileError(sample.image, "image_missing", "is gone", "bring it back")
+            if self.error is not None:
+                error, self.error = self.error, None
+                raise error
+        self.seen.append([sample.id for sample in context.catalog])
+        return {"images": len(context.catalog)}
+
+
+@pytest.fixture
+def many(tmp_path):
+    samples = []
+    for name in "abcdef":
+        (tmp_path / f"{name}.jpg").write_bytes(name.encode())
+        samples.append(Sample(name, tmp_path / f"{name}.jpg", frozenset({0})))
+    return Catalog(("cat",), tuple(samples))
+
+
+def test_images_lost_on_the_way_are_left_out_and_the_run_goes_on(go, stages, many, tmp_path):
+    first, second = Reading(), Reading(gone="bc")
+    stages.table = (Stage("one", 1, (), (), first), Stage("two", 1, ("one",), (), second))
+    summary = go(catalog=many, skip_bad=True)
+    assert (first.seen, second.seen) == ([list("abcdef")], [list("adef")])
+    assert [stage.summary["images"] for stage in summary.stages] == [6, 4]
+    run = RunDir(tmp_path / "run")
+    assert run.catalog_record()["skipped"] == ["b", "c"]
+    assert [sample.id for sample in run.load_catalog()] == list("adef")
+    # The next call, which checked the source anew: nothing is done again.
+    again = go(catalog=many.subset(list("adef")), skipped=["b", "c"], skip_bad=True)
+    assert [stage.skipped for stage in again.stages] == [True, True]
+    # They came back: what was made stays without them.
+    for name in "bc":
+        (tmp_path / f"{name}.jpg").write_bytes(name.encode())
+    again = go(catalog=many)
+    assert [stage.skipped for stage in again.stages] == [True, True]
+    assert [sample.id for sample in run.load_catalog()] == list("adef")
+
+
+def test_without_being_asked_to_a_lost_image_is_an_error_and_can_be_left_out_next_time(
+    go, stages, many
+):
+    first, second = Reading(), Reading(gone="b")
+    stages.table = (Stage("one", 1, (), (), first), Stage("two", 1, ("one",), (), second))
+    with pytest.raises(FileError, match=r"b\.jpg: is gone; .* with --skip-bad, which goes on"):
+        go(catalog=many)
+    kept = many.subset(list("acdef"))
+    with pytest.raises(RunError, match="images not there any more: 'b'"):
+        go(catalog=kept)
+    summary = go(catalog=kept, skipped=["b"], skip_bad=True)
+    assert [stage.skipped for stage in summary.stages] == [True, False]
+    assert second.seen == [list("acdef")]
+
+
+def test_where_most_images_are_gone_it_is_the_disk(go, stages, many):
+    stages.table = (Stage("one", 1, (), (), Reading(gone="abcd")),)
+    for name in "bcd":
+        many[name].image.rename(many[name].image.with_suffix(".png"))
+    stages.table[0].function.gone = ["a"]
+    with pytest.raises(DataError, match="cannot read"):
+        go(catalog=many, skip_bad=True)
+    for name in "bcd":
+        many[name].image.with_suffix(".png").rename(many[name].image)
+
+    def all_gone(context):
+        for name in "abcd":
+            many[name].image.unlink()
+        raise FileError(many["a"].image, "image_missing", "is gone", "bring it back")
+
+    stages.table = (Stage("one", 1, (), (), all_gone),)
+    with pytest.raises(RunError, match="4 of 6 images cannot be read any more"):
+        go(catalog=many, skip_bad=True)
+
+
+def test_lost_images_with_corrected_tags_count_as_the_source_tells_them(many, tmp_path):
+    contents = Contents(tmp_path / "contents.json")
+    before = catalog_digest(many, contents)
+    samples = RunSamples(
+        RunDir(tmp_path / "run"),
+        contents,
+        many,
+        Catalog(("cat",), tuple(replace(s, tags=frozenset()) for s in many)),
+        tmp_path,
+        None,
+        (),
+        "",
+    )
+    kept = samples.lose(["b"], "cams: gone")
+    assert [sample.id for sample in kept] == list("acdef")
+    read = Contents(tmp_path / "contents.json")
+    assert catalog_digest(many.subset(list("acdef")), read, read.left_out) == before
+    assert read.left_out["b"].why == "cams: gone"
+
+
+def test_an_ended_reading_process_is_replaced_once(go, stages, many):
+    ended = ReaderEndedError("one", "a process was ended", "lower it")
+    stage = Reading(error=ended)
+    stages.table = (Stage("one", 1, (), (), stage),)
+    assert go(catalog=many)["one"].summary == {"images": 6}
+
+    def always(context):
+        raise ended
+
+    stages.table = (Stage("two", 1, (), (), always),)
+    with pytest.raises(RunError, match="a process was ended; lower it"):
+        go(catalog=many)

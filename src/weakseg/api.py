@@ -176,7 +176,6 @@ def run(
     from weakseg.runs.contents import CONTENTS, Contents
     from weakseg.runs.processes import first_process
     from weakseg.runs.run_dir import VALIDATION, RunDir
-    from weakseg.runs.true_masks import TRUTH, with_mask_files
 
     if isinstance(config, RunConfig):
         if overrides or maps is not None:
@@ -229,10 +228,9 @@ def run(
         _refuse_common(catalog, second, split, val)
         validation = Validation(second, val, left_out, hashed)
     # Stages find mask files only, whatever form the source has its truth in.
-    catalog = with_mask_files(catalog, folder.path / TRUTH)
+    catalog = _drawn(catalog, folder, console)
     if validation is not None:
-        drawn = with_mask_files(validation.catalog, folder.path / TRUTH)
-        validation = replace(validation, catalog=drawn)
+        validation = replace(validation, catalog=_drawn(validation.catalog, folder, console))
     stages = STAGES
     if maps is not None:
         stages = refinement_stages(Path(maps), maps_digest(Path(maps), catalog.samples))
@@ -247,6 +245,7 @@ def run(
             source=source,
             split=split,
             skipped=skipped,
+            skip_bad=skip_bad,
             checked=checked,
             validation=validation,
             stages=stages,
@@ -408,6 +407,14 @@ def _splits(
         text = f"preset {preset}: split {split or 'none'}, tried on {val or 'none'}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     return split or None, val or None
+
+
+def _drawn(catalog: Catalog, folder: RunDir, console: Console) -> Catalog:
+    """The catalog with a mask file in place of each annotation that tells truth."""
+    from weakseg.runs.true_masks import TRUTH, with_mask_files
+
+    with _counted(console, "draw true masks", late=True) as progress:
+        return with_mask_files(catalog, folder.path / TRUTH, progress)
 
 
 def _refuse_common(catalog: Catalog, second: Catalog, split: str | None, val: str) -> None:

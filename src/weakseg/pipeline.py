@@ -18,6 +18,7 @@ from rich.console import Console
 
 from weakseg.config.declared import declared_settings
 from weakseg.metrics.verdicts import Verdict
+from weakseg.runs.attempts import Lose, attempted
 from weakseg.runs.contents import CONTENTS, Contents, catalog_digest, truth_digest
 from weakseg.runs.context import StageContext
 from weakseg.runs.corrections import NO_CORRECTIONS, Corrections, read_corrections
@@ -25,6 +26,7 @@ from weakseg.runs.outside_faults import outside_faults_told
 from weakseg.runs.processes import first_process
 from weakseg.runs.review_dir import REVIEW
 from weakseg.runs.run_dir import VALIDATION, RunDir
+from weakseg.runs.run_samples import RunSamples
 from weakseg.runs.stage_dir import StageDir, fingerprint_hash
 from weakseg.training.memory import release_memory
 from weakseg.types import Catalog, ConfigError, RunError
@@ -315,6 +317,7 @@ def run_pipeline(
     source: Path | str = "",
     split: str | None = None,
     skipped: Sequence[str] = (),
+    skip_bad: bool = False,
     checked: str = "",
     validation: Validation | None = None,
     stages: Sequence[Stage] = STAGES,
@@ -335,6 +338,7 @@ def run_pipeline(
         source: Where the samples come from, for `catalog.json`.
         split: The source's split, for `catalog.json`.
         skipped: Ids of images left out because they are bad, for `catalog.json`.
+        skip_bad: Whether images that are damaged or go meanwhile are left out from there on.
         checked: Hash of what was checked, for `catalog.json`.
         validation: The second split, for stages that read one.
         stages: The table.
@@ -353,9 +357,12 @@ def run_pipeline(
     wanted = [stage for stage in table if stage.when(config)]
     summaries = []
     second = validation.catalog if validation else None
+    contents = contents or Contents(run.path / CONTENTS)
+    if run.is_run:
+        had = run.load_catalog(source_tags=True)
+        catalog = contents.without_lost(catalog, had, skipped if skip_bad else ())
     found = read_corrections(run.path, catalog)
     corrections, reviewed = found or NO_CORRECTIONS, found is not None
-    contents = contents or Contents(run.path / CONTENTS)
     prints = fingerprints(config, catalog, wanted, second, corrections, contents=contents)
     uncorrected, catalog = catalog, corrections.applied(catalog)
     everything = StageContext(
@@ -365,22 +372,13 @@ def run_pipeline(
         _assist(everything, wanted, prints)
         return PipelineSummary(run.path, (), time.monotonic() - begun)
 
-    def told() -> Mapping[str, str]:
-        return _changes(run, contents, uncorrected, second)
-
+    samples = RunSamples(run, contents, uncorrected, catalog, source, split, skipped, checked)
+    told = partial(samples.changes, second)
     with run.locked():
         for stage in wanted:
             own_print = prints[stage.name]
             run.check_stage(stage.name, own_print, force=force, reviewed=reviewed, told=told)
-        contents.save()
-        run.save_catalog(
-            catalog,
-            source=source,
-            split=split,
-            skipped=skipped,
-            checked=checked,
-            uncorrected=uncorrected,
-        )
+        samples.save()
         if validation:
             run.save_catalog(
                 validation.catalog,
@@ -392,27 +390,23 @@ def run_pipeline(
             )
         run.save_config(config.to_yaml())
         dry = _dry_stages(config, wanted)
-        if reviewed:
-            _say(console, _corrections_told(corrections, config))
-        if dry:
-            _say(console, f"DRY RUN: every training ends after {_steps(config)}; {_NOTHING}")
+        notes = [_corrections_told(corrections, config)] if reviewed else []
+        notes += [text] if (text := samples.left_out_told()) else []
+        notes += [f"DRY RUN: every training ends after {_steps(config)}; {_NOTHING}"] if dry else []
+        if notes:
+            _say(console, "\n".join(notes))
         for stage in wanted:
             own_print = prints[stage.name]
             folder = run.open_stage(stage.name, own_print, force=force, reviewed=reviewed)
             if already := folder.done:
                 _say(console, f"{stage.name}: done earlier, skipped")
             else:
-                own = declared_settings(config, stage.name, stage.reads)
-                context = replace(everything, config=own, dir=folder)
-                _log.info(
-                    "stage %s begins, fingerprint %s", stage.name, fingerprint_hash(own_print)
+                _work(
+                    stage,
+                    replace(everything, catalog=samples.catalog, dir=folder),
+                    samples.lose if skip_bad else None,
+                    dry,
                 )
-                with folder.timed(), _told(stage, config, catalog):
-                    summary = stage.load()(context)
-                folder.finish({**summary, **_mark(config, stage, dry)})
-                gc.collect()
-                release_memory()
-                _say(console, f"{stage.name}: done in {folder.record['seconds']:.1f} s")
             seconds = float(folder.record["seconds"])
             summaries.append(StageSummary(stage.name, already, seconds, folder.summary))
     if dry:
@@ -422,6 +416,25 @@ def run_pipeline(
     for verdict in done.verdicts:
         _say(console, str(verdict))
     return done
+
+
+def _work(stage: Stage, everything: StageContext, lose: Lose | None, dry: Collection[str]) -> None:
+    """Runs a stage and finishes its folder."""
+    config, folder = everything.config, everything.dir
+
+    def work(context: StageContext) -> Mapping[str, object]:
+        with folder.timed(), _told(stage, config, context.catalog):
+            return stage.load()(context)
+
+    _log.info("stage %s begins, fingerprint %s", stage.name, fingerprint_hash(folder.fingerprint))
+    if "backbone" in stage.reads:
+        everything.say(f"{stage.name}: loading {config.backbone.name}")
+    context = replace(everything, config=declared_settings(config, stage.name, stage.reads))
+    summary = attempted(work, context, stage.name, lose)
+    folder.finish({**summary, **_mark(config, stage, dry)})
+    gc.collect()
+    release_memory()
+    everything.say(f"{stage.name}: done in {folder.record['seconds']:.1f} s")
 
 
 def _corrections_told(corrections: Corrections, config: RunConfig) -> str:
@@ -434,18 +447,6 @@ def _corrections_told(corrections: Corrections, config: RunConfig) -> str:
     )
     said = [f"{count} {what}" for count, what in counts if count]
     return f"review: {'; '.join(said) or 'nothing is corrected'}"
-
-
-def _changes(
-    run: RunDir, contents: Contents, catalog: Catalog, validation: Catalog | None
-) -> dict[str, str]:
-    """What changed of the samples since the run was made, by keys of fingerprints."""
-    found = contents.changes(catalog, run.load_catalog(source_tags=True))
-    if validation and (run.path / VALIDATION).is_file():
-        second = contents.changes(validation, run.load_catalog(VALIDATION))
-        if second:
-            found["validation"] = "; ".join(second.values())
-    return found
 
 
 _NOTHING = "its masks, network and scores say nothing of the method"
@@ -539,7 +540,8 @@ def fingerprints(
         contents: Hashes of the samples' files; None: they are read.
     """
     contents = contents or Contents()
-    digest, truth = catalog_digest(catalog, contents), truth_digest(catalog, contents)
+    lost = contents.left_out
+    digest, truth = catalog_digest(catalog, contents, lost), truth_digest(catalog, contents, lost)
     second = []
     if validation:
         second = [catalog_digest(validation, contents), truth_digest(validation, contents)]

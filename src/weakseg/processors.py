@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _QUOTA_V2 = Path("/sys/fs/cgroup/cpu.max")
@@ -45,6 +47,23 @@ def _container_quota() -> float | None:
         return None if quota in ("max", "-1") else float(quota) / float(period)
     except (OSError, ValueError, ZeroDivisionError):
         return None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Lets torch compute on one thread inside; a decorator, too.
+
+    Threads that wait for each other after each of many small steps take longer than one, much
+    longer where other programs want the processors.
+    """
+    import torch  # noqa: PLC0415
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def free_memory() -> int | None:

@@ -24,6 +24,7 @@ from weakseg.metrics.scores import (
     top_label,
 )
 from weakseg.metrics.truth_agreement import TruthAgreement
+from weakseg.processors import one_thread
 from weakseg.sources.name_index import NameIndex, plain_name, without_suffix
 from weakseg.sources.text import names_of, read_list
 from weakseg.types import BACKGROUND, IGNORE, DataError
@@ -31,6 +32,7 @@ from weakseg.types import BACKGROUND, IGNORE, DataError
 _NAMED_FAULTS = 5
 
 
+@one_thread()
 def evaluate_masks(
     predicted: Path | str,
     truth: Path | str,

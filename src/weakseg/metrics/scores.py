@@ -19,6 +19,7 @@ from weakseg.metrics.confusion import (
     class_recall,
     mean_iou,
 )
+from weakseg.processors import one_thread
 from weakseg.types import IGNORE
 
 BACKGROUND_NAME = "background"
@@ -118,6 +119,7 @@ class MaskScorer:
         self._boundary = BoundaryIoU(classes, ratio=settings.boundary_ratio)
         self._trimap = {width: ConfusionMatrix(classes) for width in settings.trimap_widths}
 
+    @one_thread()
     def update(self, prediction: Tensor, truth: Tensor) -> None:
         """Adds one image's prediction and truth, both [H,W].
 

@@ -17,6 +17,7 @@ from weakseg.metrics.confusion import (
     class_recall,
     mean_iou,
 )
+from weakseg.processors import one_thread
 from weakseg.types import IGNORE
 
 _CELLS = 1024  # a power of two, so that score * _CELLS is exact
@@ -98,6 +99,7 @@ class ThresholdSweep:
         )
         self.thresholds = grid
 
+    @one_thread()
     def update(self, maps: Tensor, classes: Tensor, truth: Tensor) -> None:
         """Adds one image.
 

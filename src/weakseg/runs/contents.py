@@ -12,10 +12,12 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from weakseg.faults import listed
 from weakseg.files import read_json, write_json
@@ -40,8 +42,23 @@ class _Hash(NamedTuple):
     content: str
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that a run began with and could not read any more.
+
+    Attributes:
+        image: Its part of the hash of all images.
+        truth: Its part of the hash of the true masks; empty if it has none.
+        why: Where it was missed, and what was found.
+    """
+
+    image: str
+    truth: str
+    why: str
+
+
 class Contents:
-    """Hashes of the files of a run.
+    """Hashes of the files of a run, and the images that it goes on without.
 
     A file is looked at once in the life of the object: what changes meanwhile is seen by the next.
 
@@ -54,7 +71,10 @@ class Contents:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self.before = _recorded(path)
+        kept: Mapping[str, Any] = read_json(path) if path is not None and path.is_file() else {}
+        self.before = {kind: _hashes(path, kept.get(kind, {})) for kind in _KINDS}
+        self.left_out = _left_out(path, kept.get("left_out", {}))
+        self._saved = (self.before, dict(self.left_out))
         self.now: dict[str, dict[str, _Hash]] = {kind: {} for kind in _KINDS}
 
     def take(self, catalog: Catalog, progress: Callable[[int, int], None] | None = None) -> None:
@@ -98,16 +118,56 @@ class Contents:
 
     def save(self) -> None:
         """Keeps what was taken, in place of what was kept before."""
-        if self.path is None or self.now == self.before:
+        if self.path is None or self._saved == (self.now, self.left_out):
             return
-        write_json(
-            self.path,
-            {
-                kind: {name: f"{item.state} {item.content}" for name, item in hashes.items()}
-                for kind, hashes in self.now.items()
-            },
-        )
-        self.before = {kind: dict(hashes) for kind, hashes in self.now.items()}
+        hashes = {
+            kind: {name: f"{item.state} {item.content}" for name, item in known.items()}
+            for kind, known in self.now.items()
+        }
+        left_out = {name: asdict(item) for name, item in self.left_out.items()}
+        write_json(self.path, {**hashes, **({"left_out": left_out} if left_out else {})})
+        self.before = {kind: dict(known) for kind, known in self.now.items()}
+        self._saved = (self.before, dict(self.left_out))
+
+    def leave_out(self, catalog: Catalog, names: Iterable[str], why: str) -> None:
+        """Goes on without images of which the hash is known.
+
+        They count in hashes of the run as they were, so that what is finished stays finished.
+
+        Args:
+            catalog: The samples as they were.
+            names: Ids of those to leave out.
+            why: Where they were missed, and what was found.
+        """
+        for name in names:
+            sample = catalog[name]
+            mask = self.now["masks"].get(name) or self.before["masks"].get(name)
+            image = self.now["images"].get(name) or self.before["images"][name]
+            self.left_out[name] = LeftOut(
+                _image_line(sample, image.content),
+                "" if mask is None else _truth_line(name, mask.content),
+                why,
+            )
+
+    def without_lost(self, catalog: Catalog, before: Catalog, skipped: Iterable[str]) -> Catalog:
+        """The samples that a run goes on with.
+
+        Args:
+            catalog: The samples that can be read now.
+            before: The samples that the run had.
+            skipped: Ids of those that cannot be read now.
+        """
+        had = {sample.id for sample in before} & self.before["images"].keys()
+        have = {sample.id for sample in catalog}
+        lost = [name for name in skipped if name in had and name not in have]
+        # What the hash is now is that of the damaged file.
+        for name in lost:
+            self.now["images"].pop(name, None)
+            self.now["masks"].pop(name, None)
+        self.leave_out(before, lost, "when the run went on: it could not be read")
+        if not self.left_out.keys() & have:
+            return catalog
+        return catalog.subset([name for name in have if name not in self.left_out])
 
     def changes(self, catalog: Catalog, before: Catalog) -> dict[str, str]:
         """What is not as it was when the hashes were kept, in words.
@@ -156,12 +216,17 @@ def _tags(catalog: Catalog, sample: Sample) -> list[str]:
     return sorted(catalog.classes[tag] for tag in sample.tags)
 
 
-def catalog_digest(catalog: Catalog, contents: Contents | None = None) -> str:
+def catalog_digest(
+    catalog: Catalog,
+    contents: Contents | None = None,
+    left_out: Mapping[str, LeftOut] = MappingProxyType({}),
+) -> str:
     """A hash of what a result depends on: classes, ids, tags, and each image's content.
 
     Args:
         catalog: The samples.
         contents: Hashes of their files; None: they are read.
+        left_out: Images that count besides.
 
     Raises:
         DataError: An image cannot be read.
@@ -169,32 +234,50 @@ def catalog_digest(catalog: Catalog, contents: Contents | None = None) -> str:
     contents = contents or Contents()
     contents.take(catalog)
     sha = hashlib.sha256("\n".join(catalog.classes).encode())
-    for sample in catalog:
-        tags = ",".join(map(str, sorted(sample.tags)))
-        alpha = "|no alpha" if sample.ignore_alpha else ""
-        sha.update(f"{sample.id}|{tags}|{contents.image(sample)}{alpha}\n".encode())
+    lines = {sample.id: _image_line(sample, contents.image(sample)) for sample in catalog}
+    lines.update({name: item.image for name, item in left_out.items()})
+    for _, line in sorted(lines.items()):
+        sha.update(line.encode())
     return sha.hexdigest()[:16]
 
 
-def truth_digest(catalog: Catalog, contents: Contents | None = None) -> str:
+def truth_digest(
+    catalog: Catalog,
+    contents: Contents | None = None,
+    left_out: Mapping[str, LeftOut] = MappingProxyType({}),
+) -> str:
     """A hash of the true masks' content.
 
     Args:
         catalog: The samples.
         contents: Hashes of their files; None: they are read.
+        left_out: Images that count besides.
 
     Raises:
         DataError: A mask cannot be read.
     """
     contents = contents or Contents()
     contents.take(catalog)
-    sha = hashlib.sha256()
+    lines = {name: item.truth for name, item in left_out.items()}
     for sample in catalog:
         if sample.mask is not None:
-            sha.update(f"{sample.id} {contents.mask(sample)}\n".encode())
+            lines[sample.id] = _truth_line(sample.id, contents.mask(sample))
         elif sample.annotation is not None:
-            sha.update(f"{sample.id} {sample.annotation.digest()}\n".encode())
+            lines[sample.id] = _truth_line(sample.id, sample.annotation.digest())
+    sha = hashlib.sha256()
+    for _, line in sorted(lines.items()):
+        sha.update(line.encode())
     return sha.hexdigest()[:16]
+
+
+def _image_line(sample: Sample, content: str) -> str:
+    tags = ",".join(map(str, sorted(sample.tags)))
+    alpha = "|no alpha" if sample.ignore_alpha else ""
+    return f"{sample.id}|{tags}|{content}{alpha}\n"
+
+
+def _truth_line(name: str, content: str) -> str:
+    return f"{name} {content}\n"
 
 
 def _state(found: os.stat_result) -> str:
@@ -229,14 +312,16 @@ def _unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"cannot read {path}: {error.strerror}")
 
 
-def _recorded(path: Path | None) -> dict[str, dict[str, _Hash]]:
-    kept: Mapping[str, object] = read_json(path) if path is not None and path.is_file() else {}
-    return {kind: _hashes(path, kept.get(kind, {})) for kind in _KINDS}
-
-
 def _hashes(path: Path | None, kept: object) -> dict[str, _Hash]:
     try:
         pairs = {name: str(text).rsplit(" ", 1) for name, text in kept.items()}  # type: ignore[attr-defined]
         return {name: _Hash(state, content) for name, (state, content) in pairs.items()}
     except (AttributeError, ValueError):
+        raise RunError(f"{path} is damaged; remove it: files are then read anew") from None
+
+
+def _left_out(path: Path | None, kept: object) -> dict[str, LeftOut]:
+    try:
+        return {name: LeftOut(**item) for name, item in kept.items()}  # type: ignore[attr-defined]
+    except (AttributeError, TypeError):
         raise RunError(f"{path} is damaged; remove it: files are then read anew") from None

@@ -13,6 +13,7 @@ from torch import Tensor
 from weakseg.data.array_files import read_arrays
 from weakseg.ops.propagation import HALF
 from weakseg.ops.thresholds import blind_threshold, score_histogram
+from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
 from weakseg.runs.stage_dir import StageDir
 from weakseg.types import IGNORE, RunError
@@ -152,6 +153,7 @@ def map_title(stage: str, kind: str) -> str:
     return kind.replace(SPREAD, ", spread")
 
 
+@one_thread()
 def background_scores(context: StageContext, stage: str) -> dict[str, float]:
     """The background threshold of each kind of a stage's maps by title, chosen without truth.
 

@@ -18,6 +18,18 @@ _DEAD = ("is killed by signal", "exited unexpectedly")
 _GIGABYTE = 1e9
 
 
+class ReaderEndedError(RunError):
+    """A process that reads images was ended from outside.
+
+    Attributes:
+        found: What happened, without the remedy.
+    """
+
+    def __init__(self, stage: str, found: str, remedy: str) -> None:
+        super().__init__(f"stage {stage!r}: {found}; {remedy}")
+        self.found = found
+
+
 @contextmanager
 def outside_faults_told(stage: str, catalog: Catalog, workers: str) -> Iterator[None]:
     """Turns what is no fault of weakseg into an error that says how to go on.
@@ -29,7 +41,8 @@ def outside_faults_told(stage: str, catalog: Catalog, workers: str) -> Iterator[
 
     Raises:
         FileError: An image that was fine when it was checked is missing or damaged.
-        RunError: A process that reads images was ended, or memory does not suffice.
+        ReaderEndedError: A process that reads images was ended.
+        RunError: Memory does not suffice.
     """
     try:
         yield
@@ -38,7 +51,7 @@ def outside_faults_told(stage: str, catalog: Catalog, workers: str) -> Iterator[
             raise
         remedy = (
             "put the file back as it was and give the same command again, or give it with "
-            "--skip-bad --force, which makes the run anew without it"
+            "--skip-bad, which goes on without it"
         )
         raise FileError(error.path, error.kind, error.found, remedy) from error
     except RuntimeError as error:
@@ -48,11 +61,11 @@ def outside_faults_told(stage: str, catalog: Catalog, workers: str) -> Iterator[
         if "DataLoader worker" not in text or not any(sign in text for sign in _DEAD):
             raise
         _let_go(error)
-        raise RunError(
-            f"stage {stage!r}: a process that reads images was ended from outside, mostly for want "
-            f"of memory ({text.partition(' It is possible')[0].rstrip('.')}; {_free()}); "
-            f"{_lower(workers)}"
-        ) from None
+        found = (
+            "a process that reads images was ended from outside, mostly for want of memory "
+            f"({text.partition(' It is possible')[0].rstrip('.')}; {_free()})"
+        )
+        raise ReaderEndedError(stage, found, _lower(workers)) from None
     except MemoryError as error:
         raise _no_memory(stage, workers) from error
 

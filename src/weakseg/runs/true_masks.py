@@ -20,7 +20,7 @@ _DRAWN = "drawn.json"
 
 
 def with_mask_files(
-    catalog: Catalog, folder: Path, advance: Callable[[], None] = lambda: None
+    catalog: Catalog, folder: Path, progress: Callable[[int, int], None] | None = None
 ) -> Catalog:
     """Draws the true masks that annotations tell, so that stages find mask files only.
 
@@ -29,7 +29,7 @@ def with_mask_files(
     Args:
         catalog: Samples, some with an `annotation`.
         folder: Where the masks go, as `<id>.png`.
-        advance: Called after each image that has an annotation.
+        progress: Called as `progress(done, total)` after each image.
 
     Returns:
         The catalog with `mask` in place of every `annotation`.
@@ -52,9 +52,12 @@ def with_mask_files(
             mask = sample.annotation.read(catalog.classes)
             write_mask(path, torch.from_numpy(mask), catalog.classes)
             drawn[sample.id] = digest
-        advance()
         return replace(sample, mask=path, annotation=None)
 
-    samples = tuple(map(with_file, catalog))
+    samples = []
+    for sample in catalog:
+        samples.append(with_file(sample))
+        if progress is not None:
+            progress(len(samples), len(catalog))
     write_json(mark, drawn)
-    return Catalog(catalog.classes, samples)
+    return Catalog(catalog.classes, tuple(samples))

@@ -20,6 +20,7 @@ from weakseg.metrics.scores import (
 )
 from weakseg.metrics.sweep import SweepPoint, ThresholdSweep
 from weakseg.metrics.truth_agreement import TruthAgreement
+from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps, map_stages, map_title
 from weakseg.runs.terminal_tables import evaluation_tables
@@ -28,6 +29,7 @@ from weakseg.types import IGNORE, DataError, RunError, Sample
 _REMEDY = "remove that stage's folder and give `weakseg run` again"
 
 
+@one_thread()
 def evaluate(context: StageContext) -> dict[str, object]:
     """Scores a run's maps and masks on all samples of its catalog that have truth.
 

@@ -14,6 +14,7 @@ from weakseg.metrics.verdicts import WHOLE_IMAGE, ClassFigures, verdicts
 from weakseg.models.amr import AMR, AMRSettings
 from weakseg.ops.evidence import HeldOut, held_out, nearest_words, word_histograms
 from weakseg.ops.prototypes import kmeans
+from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps
 from weakseg.stages.cams import map_batches
@@ -73,6 +74,7 @@ def _chosen(samples: Sequence[Sample], most: int) -> list[Sample]:
     return list(samples[::step])
 
 
+@one_thread()
 def _count(
     context: StageContext, samples: Iterable[Sample], figures: Mapping[str, ClassFigures]
 ) -> None:
@@ -156,6 +158,7 @@ def _vocabulary(context: StageContext, network: AMR, samples: list[Sample]) -> l
     ]
 
 
+@one_thread()
 def _against(
     context: StageContext, samples: list[Sample], words: list[list[Tensor]], surfaces: HeldOut
 ) -> list[tuple[float, float]]:
