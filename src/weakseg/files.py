@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import json
 import logging
@@ -10,6 +11,7 @@ import math
 import os
 import re
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -58,7 +60,8 @@ def replacing(path: Path, *, folder: bool = False, size: int | None = None) -> I
     Raises:
         RunError: It cannot be written.
     """
-    part = path.parent / f".{os.getpid()}-{threading.get_ident()}-{next(_counter)}.tmp"
+    name = f".{os.getpid()}-{threading.get_ident()}-{next(_counter)}-{_HOST}.tmp"
+    part = path.parent / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if folder:
@@ -131,18 +134,20 @@ def is_part(path: Path) -> bool:
     return path.suffix == ".tmp" or path.name in {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, *, tensors: bool = True) -> None:
     """Removes what killed processes left of files that they were writing, here and below.
 
-    Only what bears the name of a process that is gone, or of a part of safetensors; nobody else
-    may be writing tensors here.
+    Only what bears the name of a process of this machine that is gone, or of one of another machine
+    and is a day old.
 
     Args:
         folder: Where to look; need not be there.
+        tensors: Whether parts of safetensors go, too, which do not tell whose they are; nobody else
+            may be writing tensors here.
     """
     for place, folders, names in os.walk(folder):
         for name in [*folders, *names]:
-            if not _is_left(Path(place, name)):
+            if not _is_left(Path(place, name), tensors=tensors):
                 continue
             with suppress(OSError):
                 if name in folders:
@@ -153,25 +158,31 @@ def sweep(folder: Path) -> None:
 
 
 def sweep_here(folder: Path) -> None:
-    """The same, only of what is directly in a folder."""
+    """The same, only of what is directly in a folder, and no parts of safetensors.
+
+    Other programs and other commands may be writing here.
+    """
     with suppress(OSError):
-        for path in [path for path in folder.iterdir() if _is_left(path)]:
+        for path in [path for path in folder.iterdir() if _is_left(path, tensors=False)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _is_left(path: Path) -> bool:
-    if _TENSORS_PART.fullmatch(path.name):
+def _is_left(path: Path, *, tensors: bool) -> bool:
+    if tensors and _TENSORS_PART.fullmatch(path.name):
         return path.is_file() and not path.is_symlink()
     match = _PART.fullmatch(path.name)
     if match is None or path.is_symlink():
         return False
-    process = int(match.group(1))
-    if process != os.getpid():
-        return not is_running(process)
-    try:  # an earlier process of the same number, as containers have them
-        return path.stat().st_mtime < _BEGUN
+    process, host = int(match.group(1)), match.group(2)
+    try:
+        written = path.stat().st_mtime
     except OSError:
         return False
+    if host is not None and host != _HOST:  # whether that process works is not to be seen here
+        return written < time.time() - _DAY
+    if process != os.getpid():
+        return not is_running(process)
+    return written < _BEGUN  # an earlier process of the same number, as containers have them
 
 
 def is_running(process: int) -> bool:
@@ -187,7 +198,11 @@ def is_running(process: int) -> bool:
     return True
 
 
-_PART = re.compile(r"\.([1-9][0-9]*)-[0-9]+-[0-9]+\.tmp")
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+"""Tells the parts that processes of this machine write from those of others on a shared disk."""
+
+_PART = re.compile(r"\.([1-9][0-9]*)-[0-9]+-[0-9]+(?:-([0-9a-f]{8}))?\.tmp")
+_DAY = 24 * 3600
 _TENSORS_PART = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 _BEGUN = time.time() - 5
 """Before this process, by clocks that may differ a little."""

@@ -27,7 +27,7 @@ from weakseg.apps.formats.labelled import Job, Labelled
 from weakseg.data.decode import is_turned
 from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import mask_classes
-from weakseg.files import replacing
+from weakseg.files import replacing, sweep_here
 from weakseg.metrics.scores import top_label
 from weakseg.runs.confidence import mask_confidences
 from weakseg.runs.context import StageContext
@@ -153,6 +153,7 @@ def export_run(request: ExportRequest, to: str) -> ExportSummary:
         raise RunError(f"unknown format {to!r}; known formats: {', '.join(FORMATS)}")
     row = FORMATS[to]
     _refuse_options(request, to, frozenset() if row is None else row.options)
+    sweep_here(request.out.absolute().parent)
     if row is not None:
         return _export_masks(request, row)
     if request.masks is not None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from weakseg.data.masks import write_mask
 from weakseg.faults import Fault, listed
-from weakseg.files import dump_json, is_part, plain, read_json, write_atomic
+from weakseg.files import dump_json, is_part, plain, read_json, sweep, write_atomic
 from weakseg.predict import Labeler, LabelOptions, model_folder
 from weakseg.progress import track
 from weakseg.runs.stage_dir import changed_keys
@@ -174,6 +174,7 @@ class _Folder:
             RunError: It holds other things, or masks of another model or other settings.
         """
         self.check()
+        sweep(self.path, tensors=False)
         wanted = plain({"format": FORMAT, **fingerprint})
         if self.mark.is_file():
             changed = changed_keys(read_json(self.mark), wanted)

@@ -18,7 +18,7 @@ from weakseg.apps.report import charts, doubts, pictures
 from weakseg.apps.report import score_tables as scores
 from weakseg.apps.report.doubts import Survey
 from weakseg.apps.report.facts import Facts, read_facts
-from weakseg.files import write_atomic
+from weakseg.files import sweep_here, write_atomic
 
 FILE = "report.html"
 _FRAME_BYTES = 600_000
@@ -44,6 +44,7 @@ def write_report(run: Path | str, *, console: Console | None = None) -> Path:
     facts = read_facts(Path(run))
     page = render(facts, console or Console(quiet=True))
     path = facts.path / FILE
+    sweep_here(facts.path)
     write_atomic(path, page.encode())
     return path
 
