@@ -692,13 +692,11 @@ class DemoSummary:
     """What became of the demo.
 
     Attributes:
-        plain: The run of a plain CAM network.
-        amr: The run of AMR.
+        amr: The run; its spotlight is a plain CAM network.
         picture: A grid of photographs with maps, masks and truth.
         seconds: How long all of it took.
     """
 
-    plain: PipelineSummary
     amr: PipelineSummary
     picture: Path
     seconds: float
@@ -707,10 +705,10 @@ class DemoSummary:
 def demo(
     out: Path | str, *, count: int = 160, seed: int = 0, console: Console | None = None
 ) -> DemoSummary:
-    """Draws a data set in `out/data`, makes maps by a plain CAM network, and all by AMR.
+    """Draws a data set in `out/data` and goes the whole way, to a segmentation network.
 
-    The runs are `out/plain` and `out/amr`, which ends with a segmentation network; `out/demo.png`
-    shows some of what they found.
+    The run is `out/amr`; `out/demo.png` shows some of what it found. The spotlight's maps are those
+    of a plain CAM network.
 
     Args:
         out: A folder; a demo that was interrupted there goes on.
@@ -719,7 +717,7 @@ def demo(
         console: Where to print; standard output if None.
 
     Returns:
-        Both runs with their scores.
+        The run with its scores.
 
     Raises:
         RunError: The folder holds a demo of another count or seed, or other data.
@@ -745,26 +743,10 @@ def demo(
         write_atomic(mark, json.dumps(wanted).encode())
         with _counted(console, "draw") as progress:
             write_demo(data, count=count, seed=seed, progress=progress)
-    one_branch = [
-        "amr.compensation=false",
-        "spread.prototypes=false",
-        "spread.spreading=false",
-        "refine.kind=none",
-    ]
-    console.print("plain CAM network:")
-    plain = run(
-        data,
-        folder / "plain",
-        preset="demo",
-        overrides=one_branch,
-        until="evaluate",
-        console=console,
-    )
-    console.print("AMR:")
     amr = run(data, folder / "amr", preset="demo", console=console)
     picture = folder / "demo.png"
-    write_atomic(picture, gallery(amr.run, plain=plain.run, rows=6))
-    return DemoSummary(plain, amr, picture, time.monotonic() - begun)
+    write_atomic(picture, gallery(amr.run, rows=6))
+    return DemoSummary(amr, picture, time.monotonic() - begun)
 
 
 @contextmanager

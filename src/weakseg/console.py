@@ -188,17 +188,14 @@ def show_labels(summary: LabelSummary, console: Console) -> None:
 
 
 def show_demo(demo: DemoSummary, console: Console) -> None:
-    """Prints the plain CAM network's scores beside AMR's, and where to look."""
+    """Prints the plain CAM network's scores beside AMR's, and where to look and what to try."""
     table = Table(title="mIoU in percent, all images of the demo", title_justify="left")
     table.add_column("")
     for heading in ("oracle", "blind"):
         table.add_column(heading, justify="right")
-    for label, summary in (("plain CAM", demo.plain), ("AMR", demo.amr)):
-        for name, points in (summary.metrics.get("maps") or {}).items():
-            table.add_row(
-                label if label == "plain CAM" else f"{label}, {name}",
-                *oracle_and_blind(points),
-            )
+    for name, points in (demo.amr.metrics.get("maps") or {}).items():
+        label = "plain CAM (spotlight)" if name == "spotlight" else f"AMR, {name}"
+        table.add_row(label, *oracle_and_blind(points))
     console.print(table)
     _line(console, f"{demo.seconds:.0f} s in all; pictures to look at: {demo.picture}")
     _line(console, f"masks: {demo.amr.run / 'masks'}")

@@ -16,14 +16,13 @@ from weakseg.runs.run_dir import RunDir
 from weakseg.types import Sample
 
 
-def gallery(run: Path | str, *, plain: Path | str | None = None, rows: int = 12) -> bytes:
+def gallery(run: Path | str, *, rows: int = 12) -> bytes:
     """Rows of pictures of a finished run: photo, maps, seeds, boundary, mask, truth.
 
     A column is left out where the run has no such stage, the truth where no image has one.
 
     Args:
         run: The run's folder, finished up to its masks.
-        plain: A run of a plain CAM network on the same images, to show beside.
         rows: How many images, spread over those with tags (and with truth, if any has).
 
     Returns:
@@ -37,22 +36,19 @@ def gallery(run: Path | str, *, plain: Path | str | None = None, rows: int = 12)
     tagged = [sample for sample in tagged if sample.mask] or tagged
     columns: dict[str, list[Tensor]] = {}
     for sample in tagged[:: max(1, len(tagged) // rows)][:rows]:
-        for title, picture in _row(context, sample, Path(plain) if plain else None).items():
+        for title, picture in _row(context, sample).items():
             columns.setdefault(title, []).append(picture)
     return picture_grid(list(columns), list(zip(*columns.values(), strict=True)))
 
 
-def _row(context: StageContext, sample: Sample, plain: Path | None) -> dict[str, Tensor]:
+def _row(context: StageContext, sample: Sample) -> dict[str, Tensor]:
     run, config = context.run.path, context.config
     image = read_sample(sample)
     row = {"photo": image}
-    if plain is not None:
-        alone = ImageMaps.load(plain, "cams", sample.id)
-        row["plain CAM"] = heat(image, alone.maps["spotlight"].amax(dim=0))
     kept = ImageMaps.load(run, "cams", sample.id)
-    if not config.amr.compensation:
-        row["CAM"] = heat(image, kept.maps["spotlight"].amax(dim=0))
-    else:
+    both = config.amr.compensation
+    row["plain CAM" if both else "CAM"] = heat(image, kept.maps["spotlight"].amax(dim=0))
+    if both:
         weighed = ImageMaps.load(run, "weigh", sample.id)
         row["compensation"] = heat(image, weighed.maps["compensation"].amax(dim=0))
         row["weighted CAM"] = heat(image, weighed.maps["weighted"].amax(dim=0))
