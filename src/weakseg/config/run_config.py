@@ -242,7 +242,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         },
         "refine": {"kind": "irn"},
         "segment": {
-            "fit": {"epochs": 12},
+            "fit": {"epochs": 8},
             "augment": {"crop": 160, "long_side": [160, 320]},
             "long_side": 256,
         },
