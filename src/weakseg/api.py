@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from weakseg.apps.status import RunStatus
     from weakseg.config.run_config import RunConfig
     from weakseg.metrics.scores import Scores
-    from weakseg.pipeline import PipelineSummary
+    from weakseg.pipeline import PipelineSummary, Stage
     from weakseg.predict import LabelOptions
     from weakseg.progress import Advance
     from weakseg.runs.contents import Contents
@@ -234,6 +234,8 @@ def run(
     stages = STAGES
     if maps is not None:
         stages = refinement_stages(Path(maps), maps_digest(Path(maps), catalog.samples))
+    table = stages_until(until, stages, validation=validation is not None)
+    _require_disk(settings, catalog, table, folder, force=force)
     with followed(folder.path, log) if log else nullcontext():
         summary = run_pipeline(
             settings,
@@ -415,6 +417,18 @@ def _drawn(catalog: Catalog, folder: RunDir, console: Console) -> Catalog:
 
     with _counted(console, "draw true masks", late=True) as progress:
         return with_mask_files(catalog, folder.path / TRUTH, progress)
+
+
+def _require_disk(
+    settings: RunConfig, catalog: Catalog, stages: Sequence[Stage], folder: RunDir, *, force: bool
+) -> None:
+    """Refuse a run that cannot fit on its disk."""
+    from weakseg.runs.disk_need import require_disk
+    from weakseg.runs.stage_dir import StageDir
+
+    wanted = [stage.name for stage in stages if stage.when(settings)]
+    left = [name for name in wanted if force or not StageDir(folder.path / name).done]
+    require_disk(settings, catalog, left, folder.path)
 
 
 def _refuse_common(catalog: Catalog, second: Catalog, split: str | None, val: str) -> None:

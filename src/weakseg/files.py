@@ -167,6 +167,16 @@ def sweep_here(folder: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def size_of_files(folder: Path) -> int:
+    """Bytes of all files in a folder and below, which may come and go meanwhile; 0 without one."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += Path(place, name).stat().st_size
+    return total
+
+
 def _is_left(path: Path, *, tensors: bool) -> bool:
     if tensors and _TENSORS_PART.fullmatch(path.name):
         return path.is_file() and not path.is_symlink()

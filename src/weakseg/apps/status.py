@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Literal
 
 from weakseg.config.run_config import RunConfig, load_config
 from weakseg.faults import listed
+from weakseg.files import size_of_files
 from weakseg.pipeline import STAGES, Stage, made_as_set
 from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.runs.stage_dir import StageDir, fingerprint_hash
@@ -121,7 +121,7 @@ def _stages(
     hashes: dict[str, str] = {}
     for stage in wanted:
         folder = StageDir(run.path / stage.name)
-        size = _size(folder.path)
+        size = size_of_files(folder.path)
         try:
             if not (folder.path / "fingerprint.json").is_file():
                 yield StageStatus(stage.name, "to do", None, size)
@@ -162,15 +162,3 @@ def _of_images(catalog: Catalog) -> Iterator[str]:
             f"{len(lost)} {are} not where the run found them: {listed(lost)}; put them back, or "
             "give `weakseg run` with the place where the data are now"
         )
-
-
-def _size(folder: Path) -> int:
-    """Bytes of all files in a folder and below; files may come and go meanwhile."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += Path(place, name).stat().st_size
-            except OSError:
-                continue
-    return total

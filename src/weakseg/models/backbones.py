@@ -236,6 +236,17 @@ def cell_of(name: str) -> int:
         return _cell(_create(name, kind, 3), kind)
 
 
+@functools.cache
+def parameter_count(name: str) -> int:
+    """How many weights a network of timm has, its classifier included.
+
+    Raises:
+        ConfigError: timm has no such model.
+    """
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in _create(name, _kind(name), 3).parameters())
+
+
 def has_whole_attention(name: str) -> bool:
     """Whether every token of a network of timm looks at all of the image: a ViT, DeiT or EVA."""
     return _kind(name) is BACKBONE_KINDS["vit"]
