@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from weakseg import metrics
     from weakseg.activation_maps import class_activation_maps
-    from weakseg.api import check, correct, evaluate, export, label, refine, report, run, status
+    from weakseg.api import (
+        check,
+        correct,
+        evaluate,
+        export,
+        label,
+        refine,
+        report,
+        review,
+        run,
+        status,
+    )
     from weakseg.config import RunConfig, load_config
     from weakseg.models.amr import AMR, AMRSettings, AttentionModulation
     from weakseg.models.backbones import BackboneSettings
@@ -66,6 +77,7 @@ __all__ = [
     "random_walk",
     "refine",
     "report",
+    "review",
     "run",
     "spread",
     "status",
@@ -105,6 +117,7 @@ _HOMES = {
     "random_walk": "weakseg.ops.walk",
     "refine": "weakseg.api",
     "report": "weakseg.api",
+    "review": "weakseg.api",
     "run": "weakseg.api",
     "spread": "weakseg.ops.propagation",
     "status": "weakseg.api",

@@ -293,6 +293,40 @@ def refine(
     return run(source, out, maps=maps, **options)
 
 
+def review(
+    run: Path | str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    who: str | None = None,
+    browse: bool = True,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serves a page on which people look through a run's masks and correct them, until Ctrl-C.
+
+    Every change is kept in `RUN/review` at once; the next `weakseg.run` learns from it.
+
+    Args:
+        run: The run's folder; its stage `masks` must be finished.
+        host: The address to listen on; any other than this machine's lets others in.
+        port: The port; 0: any that is free.
+        who: The reviewer's name; None: the user's on this machine.
+        browse: Whether to open the page in this machine's browser.
+        say: Told the page's address, which holds a secret, and warnings.
+
+    Raises:
+        ConfigError: The extra `ui` is not installed, or the address cannot be listened on.
+        RunError: The folder is no run, or has no masks yet.
+
+    Example:
+        >>> import weakseg
+        >>> weakseg.review("runs/photos")  # doctest: +SKIP
+    """
+    from weakseg.apps.review.server import serve
+
+    serve(Path(run), host=host, port=port, who=who, browse=browse, say=say)
+
+
 def correct(
     run: Path | str,
     source: Path | str,

@@ -541,13 +541,13 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _review(options: argparse.Namespace) -> int:
-    from weakseg.apps.review.server import serve  # noqa: PLC0415
+    from weakseg import api  # noqa: PLC0415
 
     def say(text: str) -> None:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
-    serve(
+    api.review(
         options.run,
         host=options.host,
         port=options.port,

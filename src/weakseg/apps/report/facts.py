@@ -22,7 +22,7 @@ from weakseg.files import read_json
 from weakseg.metrics.verdicts import Verdict
 from weakseg.pipeline import STAGES, made_as_set
 from weakseg.runs.context import StageContext
-from weakseg.runs.run_dir import RunDir
+from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.runs.stage_dir import StageDir, fingerprint_hash
 from weakseg.types import Catalog, RunError
 
@@ -91,6 +91,7 @@ class Facts:
         path: The run's folder.
         source: Where the images come from.
         split: The source's split; empty: everything.
+        validation_split: The split that the network was tried on; empty: there is none.
         skipped: How many bad images were left out.
         catalog: The samples.
         tagged: How many images bear each class.
@@ -111,6 +112,7 @@ class Facts:
     path: Path
     source: str
     split: str
+    validation_split: str
     skipped: int
     catalog: Catalog
     tagged: tuple[int, ...]
@@ -181,6 +183,7 @@ def _facts(path: Path, run: RunDir) -> Facts:
         path=path,
         source=str(record.get("source") or ""),
         split=str(record.get("split") or ""),
+        validation_split=_validation_split(run),
         skipped=len(record.get("skipped") or ()),
         catalog=catalog,
         tagged=_tagged(catalog),
@@ -220,6 +223,12 @@ def _stage_names(path: Path, config: RunConfig) -> list[str]:
         if made_as_set(stage, config, made, hashes):
             hashes[stage.name] = fingerprint_hash(made)
     return [*hashes, *sorted(found.keys() - {stage.name for stage in STAGES})]
+
+
+def _validation_split(run: RunDir) -> str:
+    if not (run.path / VALIDATION).is_file():
+        return ""
+    return str(run.catalog_record(VALIDATION).get("split") or "")
 
 
 def _stage_fact(folder: StageDir, total: float) -> StageFact:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 
 from weakseg import progress
-from weakseg.apps.report import charts, doubts, pictures
+from weakseg.apps.report import charts, doubts, pictures, viewer
 from weakseg.apps.report import score_tables as scores
 from weakseg.apps.report.doubts import Survey
 from weakseg.apps.report.facts import Facts, read_facts
@@ -64,7 +64,9 @@ def render(facts: Facts, console: Console) -> str:
         )
         budget -= sum(card.bytes for card in urgent)
         usual = list(pictures.cards(facts, shown, {}, budget, advance))
+        budget -= sum(card.bytes for card in usual)
         advance(most - look - len(first) - len(shown))
+    viewed = viewer.shown_images(facts, urgent, usual, budget) if facts.has("masks") else []
     script = _resource("script.js").strip()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
@@ -78,6 +80,8 @@ def render(facts: Facts, console: Console) -> str:
             urgent=urgent,
             shown_kinds={doubt.kind for card in urgent for doubt in card.doubts},
             usual=usual,
+            viewed=viewed,
+            review=viewer.review_command(facts),
             two_branches=any(_shows_both(card) for card in usual),
             columns=_columns([*urgent, *usual]),
             score_rows=scores.score_rows(facts),

@@ -29,8 +29,8 @@ MAX_BYTES = 8_000_000
 GALLERY = 24
 """Images of the gallery, spread over the classes."""
 
-_PHOTO, _HEAT = 480, 72
-"""Long sides of photos and masks, and of maps, in pixels."""
+_PHOTO, _BRIEF, _HEAT = 480, 288, 72
+"""Long sides of photos and masks, of those without maps, and of maps, in pixels."""
 
 _LEVELS = 40
 _STOPS = ((0.0, 68, 20, 120), (0.35, 190, 40, 110), (0.65, 245, 125, 30), (1.0, 255, 240, 120))
@@ -118,6 +118,8 @@ def cards(
     doubts: Mapping[str, Sequence[Doubt]],
     budget: int,
     advance: Callable[[], None] = lambda: None,
+    *,
+    brief: bool = False,
 ) -> Iterator[Card]:
     """Cards of images, as many as fit; images that cannot be read are left out.
 
@@ -127,9 +129,10 @@ def cards(
         doubts: Reasons to look at them, by id.
         budget: Most bytes of all cards.
         advance: Called after each image.
+        brief: Whether only masks are shown, and smaller.
     """
     for sample in samples:
-        card = _card(facts, sample, tuple(doubts.get(sample.id, ())))
+        card = _card(facts, sample, tuple(doubts.get(sample.id, ())), brief=brief)
         advance()
         if card is None:
             continue
@@ -139,15 +142,15 @@ def cards(
         yield card
 
 
-def _card(facts: Facts, sample: Sample, doubts: tuple[Doubt, ...]) -> Card | None:
+def _card(facts: Facts, sample: Sample, doubts: tuple[Doubt, ...], *, brief: bool) -> Card | None:
     try:
-        photo = _photo(sample)
+        photo = _photo(sample, _BRIEF if brief else _PHOTO)
     except WeaksegError:
         return None
     names = [(facts.catalog.classes[k], f"#{bytes(colour(k)).hex()}") for k in sorted(sample.tags)]
     said = ", ".join(name for name, _ in names) or "nothing"
     panels = [Panel("photo", f"{sample.id}, tagged {said}", "")]
-    if facts.has("cams"):
+    if facts.has("cams") and not brief:
         try:
             kinds, _ = titled_maps(facts, sample)
         except WeaksegError:
@@ -162,6 +165,8 @@ def _card(facts: Facts, sample: Sample, doubts: tuple[Doubt, ...]) -> Card | Non
             if len(maps)
         ]
     for title, path in _mask_files(facts, sample):
+        if brief and title == "seeds":
+            continue
         try:
             labels = _small(read_mask(path), photo.size)
         except WeaksegError:
@@ -170,7 +175,7 @@ def _card(facts: Facts, sample: Sample, doubts: tuple[Doubt, ...]) -> Card | Non
     return Card(
         sample.id,
         tuple(names),
-        _uri(_encoded(photo, "JPEG"), "JPEG"),
+        _uri(_encoded(photo, "JPEG", quality=68 if brief else 80), "JPEG"),
         *photo.size,
         tuple(panels),
         doubts,
@@ -194,10 +199,10 @@ def _mask_files(facts: Facts, sample: Sample) -> Iterator[tuple[str, Path]]:
         yield "truth", sample.mask
 
 
-def _photo(sample: Sample) -> Image.Image:
-    pixels = read_sample(sample, max_side=_PHOTO).permute(1, 2, 0).contiguous().numpy()
+def _photo(sample: Sample, side: int) -> Image.Image:
+    pixels = read_sample(sample, max_side=side).permute(1, 2, 0).contiguous().numpy()
     image = Image.fromarray(pixels)
-    image.thumbnail((_PHOTO, _PHOTO), Image.Resampling.LANCZOS)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return image
 
 
@@ -268,7 +273,7 @@ def _palette_png(
 
 def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, optimize=True, **({"quality": 80} if kind == "JPEG" else options))
+    image.save(buffer, kind, optimize=True, **options)
     return buffer.getvalue()
 
 
