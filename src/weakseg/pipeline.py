@@ -87,7 +87,7 @@ STAGES: tuple[Stage, ...] = (
         "classify",
         version=2,
         needs=(),
-        reads=("dry_run", "backbone", "task", "fit", "augment"),
+        reads=("dry_run", "backbone", "task", "fit", "augment", "review"),
         function="weakseg.stages.classify:classify",
         distributed=True,
     ),
@@ -397,7 +397,13 @@ def run_pipeline(
             _say(console, "\n".join(notes))
         for stage in wanted:
             own_print = prints[stage.name]
-            folder = run.open_stage(stage.name, own_print, force=force, reviewed=reviewed)
+            folder = run.open_stage(
+                stage.name,
+                own_print,
+                force=force,
+                reviewed=reviewed,
+                keep_networks=reviewed and config.review.warm_start > 0,
+            )
             if already := folder.done:
                 _say(console, f"{stage.name}: done earlier, skipped")
             else:
@@ -598,8 +604,10 @@ def _review_print(
     stage: Stage, config: RunConfig, corrections: Corrections
 ) -> Mapping[str, object]:
     masks = corrections.masks_digest() if stage.corrected else ""
-    weight = {"weight": config.review.weight} if masks and REVIEW in stage.reads else {}
-    found = {"tags": corrections.tags_digest(), "masks": masks, **weight}
+    found = {"tags": corrections.tags_digest(), "masks": masks}
+    if any(found.values()) and REVIEW in stage.reads:
+        found |= {"weight": config.review.weight if masks else 0}
+        found |= {"warm_start": config.review.warm_start}
     return {key: value for key, value in found.items() if value}
 
 

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
 from weakseg import api
 from weakseg.data.images import read_mask
@@ -144,6 +145,25 @@ def test_an_interrupted_call_goes_on(go, monkeypatch):
     change(go, first, state="accepted")
     assert go(until="relate")[0] == ["relate"]
     assert go()[0] == ["walk", "masks", "evaluate", "segment"]
+
+
+def test_trainings_may_go_on_from_the_networks_that_are_there(go):
+    first = next(iter(RunDir(go.out).load_catalog()))
+    go()
+    change(go, first, state="rejected")
+    more = ("review.warm_start=0.5", "segment.fit.lr=1e-9", "segment.task.ema=0")
+    go(*more[1:], force=True)
+    before = load_file(go.out / "segment" / "model" / "model.safetensors")
+    change(go, first, state="accepted")
+    made, printed = go(*more)
+    assert made == ["relate", "walk", "masks", "evaluate", "segment"]
+    for stage in ("relate", "segment"):
+        assert f"{stage}: goes on from the last network" in printed
+    after = load_file(go.out / "segment" / "model" / "model.safetensors")
+    name = next(name for name in after if name.startswith("segmentation_head.0.weight"))
+    assert torch.allclose(after[name], before[name], atol=1e-6)  # a new head would be another
+    assert not list(go.out.rglob("earlier-*"))
+    go(force=True)
 
 
 def test_a_damaged_review_stops_the_run_before_anything_is_removed(go):

@@ -15,6 +15,7 @@ from weakseg.data.loading import KeptErrors, collated
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_batches import reading_workers
 from weakseg.runs.processes import first_process, process_count
+from weakseg.runs.stage_dir import EARLIER
 from weakseg.training.fit import CHECKPOINT, FitSettings, FitSummary, fit, steps_done
 from weakseg.types import ConfigError, RunError
 
@@ -86,6 +87,35 @@ def learn(
         )
 
 
+def begin_warm(network: nn.Module, context: StageContext, file: Path | None = None) -> float:
+    """Begins with the network that the stage ended with before people corrected something.
+
+    Args:
+        network: What is to learn; takes the parameters that fit.
+        context: The run.
+        file: Where that network would be, without `EARLIER`; None: the stage's state.
+
+    Returns:
+        The share of the epochs to train for: 1 where it begins anew.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    share = context.config.review.warm_start
+    path = file or context.dir.path / STATE
+    path = path.with_name(f"{EARLIER}{path.name}")
+    if not share or not path.is_file():
+        return 1.0
+    try:
+        network.load_state_dict(load_file(path))
+    except Exception as error:
+        raise RunError(
+            f"{path} cannot be read ({type(error).__name__}); remove it and run again"
+        ) from error
+    context.say(f"{context.dir.path.name}: goes on from the last network")
+    return share
+
+
 def finish_learning(
     context: StageContext, network: nn.Module, summary: FitSummary
 ) -> Mapping[str, object]:
@@ -94,6 +124,7 @@ def finish_learning(
         state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
         context.dir.write_bytes(STATE, save(state))
         (context.dir.path / CHECKPOINT).unlink(missing_ok=True)
+        (context.dir.path / f"{EARLIER}{STATE}").unlink(missing_ok=True)
     return {
         "images": len(context.catalog),
         "steps": summary.steps,

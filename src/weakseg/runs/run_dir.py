@@ -19,7 +19,7 @@ from weakseg.faults import unprintable
 from weakseg.files import dump_json, is_part, is_running, read_json, sweep, sweep_here, write_atomic
 from weakseg.runs.file_lock import take_lock
 from weakseg.runs.processes import first_process
-from weakseg.runs.stage_dir import StageDir
+from weakseg.runs.stage_dir import EARLIER, StageDir
 from weakseg.types import Catalog, RunError, Sample, is_sample_id
 
 FORMAT = "weakseg-run-1"
@@ -303,6 +303,7 @@ class RunDir:
         *,
         force: bool = False,
         reviewed: bool = False,
+        keep_networks: bool = False,
     ) -> StageDir:
         """Opens a stage's folder to write to.
 
@@ -312,6 +313,7 @@ class RunDir:
             force: Whether results of another fingerprint may be removed. Only files of the kinds
                 that weakseg writes are.
             reviewed: Whether results may be removed that differ by people's corrections alone.
+            keep_networks: Whether the networks among those stay, as `EARLIER`.
 
         Returns:
             The folder; `.done` tells whether anything is left to do.
@@ -321,7 +323,10 @@ class RunDir:
         """
         stage = StageDir(self.path / name)
         if stage.differs(fingerprint, force=force, reviewed=reviewed):
-            stage.empty()
+            goes_on = keep_networks and reviewed and stage.differs_by_review(fingerprint)
+            if goes_on:
+                stage.set_networks_aside()
+            stage.empty(keep=EARLIER if goes_on else "")
         stage.write_json("fingerprint.json", fingerprint)
         return stage
 

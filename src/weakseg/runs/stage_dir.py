@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _WRITTEN = {".npz", ".png", ".json", ".jsonl", ".safetensors", ".txt", ".html", ".csv", ".tmp"}
 _ABSENT = "(absent)"
+EARLIER = "earlier-"
+"""What names of networks begin with that a stage ended with before people corrected something."""
 _SPENT = "spent.json"
 """Seconds that interrupted calls spent on a stage."""
 
@@ -204,11 +206,7 @@ class StageDir:
         """
         if (self.path / "fingerprint.json").is_file():
             changed = changed_keys(self.fingerprint, fingerprint)
-            if reviewed:
-                before, after = self.fingerprint.get("needs", {}), fingerprint.get("needs", {})
-                expected = before.keys() == after.keys()  # type: ignore[attr-defined]
-                own = ("review.", "needs.") if expected else ("review.",)
-                force = force or all(key.startswith(own) for key in changed)
+            force = force or (reviewed and self.differs_by_review(fingerprint))
             if changed and not force:
                 words = told()
                 keys = [line.partition(":")[0] for line in changed]
@@ -225,14 +223,37 @@ class StageDir:
             )
         return False
 
-    def empty(self) -> None:
-        """Removes all files of the kinds that weakseg writes, but for the fingerprint."""
+    def differs_by_review(self, fingerprint: Mapping[str, object]) -> bool:
+        """Whether results are here that differ by people's corrections, and by nothing else."""
+        if not (self.path / "fingerprint.json").is_file():
+            return False
+        changed = changed_keys(self.fingerprint, fingerprint)
+        before, after = self.fingerprint.get("needs", {}), fingerprint.get("needs", {})
+        expected = before.keys() == after.keys()  # type: ignore[attr-defined]
+        own = ("review.", "needs.") if expected else ("review.",)
+        return bool(changed) and all(key.startswith(own) for key in changed)
+
+    def set_networks_aside(self) -> None:
+        """Keeps what training ended with as `EARLIER`, where `empty` leaves it."""
+        if not self.done:  # what an interrupted training would begin with is aside already
+            return
+        for path in self.path.rglob("*.safetensors"):
+            if EARLIER not in path.name:
+                path.replace(path.with_name(f"{EARLIER}{path.name}"))
+
+    def empty(self, *, keep: str = "") -> None:
+        """Removes all files of the kinds that weakseg writes, but for the fingerprint.
+
+        Args:
+            keep: What the names of files begin with that stay, too; nothing if empty.
+        """
         # The mark goes last: a folder emptied by half is still known to be ours.
         (self.path / "done.json").unlink(missing_ok=True)
         for folder, _, names in os.walk(self.path, topdown=False):
             for name in names:
                 file = Path(folder, name)
-                if file.suffix in _WRITTEN and file != self.path / "fingerprint.json":
+                kept = bool(keep) and name.startswith(keep)
+                if file.suffix in _WRITTEN and file != self.path / "fingerprint.json" and not kept:
                     file.unlink()
             if Path(folder) != self.path and not any(Path(folder).iterdir()):
                 Path(folder).rmdir()

@@ -10,7 +10,7 @@ from weakseg.data.datasets import TaggedViews
 from weakseg.data.images import require_channels
 from weakseg.models.amr import AMR, AMRSettings
 from weakseg.runs.context import StageContext
-from weakseg.runs.learning import finish_learning, learn, with_state
+from weakseg.runs.learning import begin_warm, finish_learning, learn, with_state
 from weakseg.training.tag_task import TagTask
 
 _ONE_BRANCH = AMRSettings(compensation=False)
@@ -24,7 +24,9 @@ def classify(context: StageContext) -> Mapping[str, object]:
     channels = config.backbone.in_chans
     require_channels(catalog, channels)
     views = TaggedViews(catalog, config.augment, config.seed, channels=channels)
-    summary = learn(context, "classify", TagTask(model, config.task), views, config.fit)
+    epochs = max(1, round(begin_warm(model, context) * config.fit.epochs))
+    task = TagTask(model, config.task)
+    summary = learn(context, "classify", task, views, config.fit, epochs=epochs)
     return finish_learning(context, model, summary)
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from weakseg.data.datasets import MaskedViews, ShuffledBatches
 from weakseg.models.irn import RelationNet
 from weakseg.runs.context import StageContext
-from weakseg.runs.learning import finish_learning, learn, with_state
+from weakseg.runs.learning import begin_warm, finish_learning, learn, with_state
 from weakseg.runs.processes import first_process
 from weakseg.stages.classify import load_network
 from weakseg.training.device import accelerator_for
@@ -39,7 +39,8 @@ def relate(context: StageContext) -> Mapping[str, object]:
         channels=config.backbone.in_chans,
     )
     task = RelationTask(features, net, settings.radius)
-    summary = learn(context, "relate", task, views, settings.fit)
+    epochs = max(1, round(begin_warm(net, context) * settings.fit.epochs))
+    summary = learn(context, "relate", task, views, settings.fit, epochs=epochs)
     if first_process() and net.displacement_head is not None:
         _measure_displacement(context, task, views)
     return {**finish_learning(context, net, summary), **context.corrections.summary}

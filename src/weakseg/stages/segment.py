@@ -14,14 +14,15 @@ from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import write_mask
 from weakseg.metrics.confusion import ConfusionMatrix, mean_iou
 from weakseg.metrics.scores import top_label
-from weakseg.models.hub import CONFIG
+from weakseg.models.hub import CONFIG, WEIGHTS
 from weakseg.models.segmenter import Segmenter
 from weakseg.ops.losses import balancing_weights
 from weakseg.ops.tta import PredictSettings
 from weakseg.predict import MODEL, Labeler, label_samples
 from weakseg.runs.context import StageContext
-from weakseg.runs.learning import learn
+from weakseg.runs.learning import begin_warm, learn
 from weakseg.runs.processes import first_process
+from weakseg.runs.stage_dir import EARLIER
 from weakseg.stages.classify import load_network
 from weakseg.training.device import accelerator_for
 from weakseg.training.fit import CHECKPOINT, LOG
@@ -110,6 +111,7 @@ def _trained(
         trained = _train(context, labelled, folder, label)
         if first_process():
             trained.save_pretrained(folder / MODEL)
+            (folder / MODEL / f"{EARLIER}{WEIGHTS}").unlink(missing_ok=True)
             (folder / CHECKPOINT).unlink(missing_ok=True)
         accelerator.wait_for_everyone()
     return Segmenter.from_pretrained(folder / MODEL)
@@ -132,6 +134,7 @@ def _train(context: StageContext, labelled: LabelledImages, folder: Path, label:
     )
     if settings.backbone is None:
         model.start_from(load_network(context))
+    share = begin_warm(model, context, folder / MODEL / WEIGHTS)
     balance = settings.task.balance
     task = MaskTask(model, settings.task, balancing_weights(counts, balance) if balance else None)
     piece = settings.fit.batch_size // settings.fit.accumulate
@@ -139,7 +142,7 @@ def _train(context: StageContext, labelled: LabelledImages, folder: Path, label:
     if not settings.truth_masks:
         samples, masks = context.corrections.learnt_from(samples, masks, config.review.weight)
     pieces = -(-len(samples) // piece)
-    epochs = max(1, round(labelled.steps * settings.fit.accumulate / pieces))
+    epochs = max(1, round(share * labelled.steps * settings.fit.accumulate / pieces))
     views = MaskedViews(samples, masks, settings.augment, config.seed, channels=channels)
     learn(context, label, task, views, settings.fit, folder=folder, epochs=epochs)
     return task.trained

@@ -27,7 +27,6 @@ if (viewer) {
   const one = selector => viewer.querySelector(selector);
   const items = [...viewer.querySelectorAll(".strip li")];
   const layers = one(".layers"), opacity = one(".opacity input"), form = one(".narrow");
-  const space = "http://www.w3.org/2000/svg";
   let now = null, wanted = "mask";
   const seen = () => items.filter(item => !item.hidden);
   const stored = key => [...document.querySelectorAll(`.layer[data-of="${key}"]`)];
@@ -35,7 +34,7 @@ if (viewer) {
     const large = one(".large"), photo = document.getElementById(now.dataset.key);
     large.setAttribute("viewBox", `0 0 ${photo.getAttribute("width")} ${photo.getAttribute("height")}`);
     large.setAttribute("aria-label", `${now.dataset.id}, ${layers.value || "photo alone"}`);
-    const use = document.createElementNS(space, "use");
+    const use = document.createElementNS(large.namespaceURI, "use");
     use.setAttribute("href", `#${now.dataset.key}`);
     const layer = stored(now.dataset.key).find(other => other.dataset.title === layers.value);
     const over = layer?.cloneNode();
