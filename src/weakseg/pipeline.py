@@ -604,7 +604,7 @@ def _review_print(
     stage: Stage, config: RunConfig, corrections: Corrections
 ) -> Mapping[str, object]:
     masks = corrections.masks_digest() if stage.corrected else ""
-    found = {"tags": corrections.tags_digest(), "masks": masks}
+    found: dict[str, object] = {"tags": corrections.tags_digest(), "masks": masks}
     if any(found.values()) and REVIEW in stage.reads:
         found |= {"weight": config.review.weight if masks else 0}
         found |= {"warm_start": config.review.warm_start}
