@@ -79,7 +79,8 @@ class Stage:
         return function
 
 
-_MAPS = ("amr.compensation", "amr.supervision", "cams.xi", "spread", "refine.maps")
+_SCORES = ("amr.compensation", "amr.supervision", "cams.xi", "spread", "refine.maps")
+_MAPS = (*_SCORES, "evidence")
 """The settings that say which maps there are, and where they are parted."""
 
 STAGES: tuple[Stage, ...] = (
@@ -124,9 +125,17 @@ STAGES: tuple[Stage, ...] = (
         when=lambda config: config.amr.compensation,
     ),
     Stage(
+        "evidence",
+        version=1,
+        needs=("cams", "spread", "weigh"),
+        reads=(*_SCORES, "backbone", "cams", "evidence"),
+        function="weakseg.stages.evidence:evidence",
+        when=lambda config: config.evidence.images > 0,
+    ),
+    Stage(
         "seeds",
         version=2,
-        needs=("cams", "spread", "weigh"),
+        needs=("cams", "spread", "weigh", "evidence"),
         reads=(*_MAPS, "seeds"),
         function="weakseg.stages.seeds:seeds",
         when=lambda config: config.refine.walks,
@@ -144,7 +153,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "walk",
         version=3,
-        needs=("cams", "spread", "weigh", "relate"),
+        needs=("cams", "spread", "weigh", "evidence", "relate"),
         reads=(*_MAPS, "backbone", "cams", "relate", "walk"),
         function="weakseg.stages.walk:walk",
         when=lambda config: config.refine.walks,
@@ -152,7 +161,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "masks",
         version=3,
-        needs=("cams", "spread", "weigh", "walk"),
+        needs=("cams", "spread", "weigh", "evidence", "walk"),
         reads=(*_MAPS, "refine"),
         corrected=True,
         function="weakseg.stages.masks:masks",
@@ -168,7 +177,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "evaluate",
         version=4,
-        needs=("cams", "spread", "weigh", "walk", "masks"),
+        needs=("cams", "spread", "weigh", "evidence", "walk", "masks"),
         reads=(*_MAPS, "refine", "evaluate"),
         function="weakseg.stages.evaluate:evaluate",
         truth=True,
@@ -225,9 +234,15 @@ def refinement_stages(maps: Path, digest: str) -> tuple[Stage, ...]:
     return (*first, *(stage for stage in STAGES if stage.name not in ("classify", "cams")))
 
 
-OF_MAPS = ("amr.compensation=false", "spread.prototypes=false", "spread.spreading=false")
+OF_MAPS = (
+    "amr.compensation=false",
+    "spread.prototypes=false",
+    "spread.spreading=false",
+    "evidence.images=0",
+)
 """Settings that such a run begins with: the maps as they are. If set, maps are spread along the
-backbone's features, and a compensation branch learns from them as from a spotlight's."""
+backbone's features, a compensation branch learns from them as from a spotlight's, and evidence
+weighs them."""
 
 
 @dataclass(frozen=True)

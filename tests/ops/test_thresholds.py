@@ -8,6 +8,7 @@ from weakseg.ops.thresholds import (
     blind_threshold,
     cross_entropy_threshold,
     otsu_threshold,
+    parted_at_half,
     score_histogram,
 )
 
@@ -99,3 +100,12 @@ def test_no_tags_no_weight():
 def test_a_cut_below_the_highest_bin_is_one():
     histogram = torch.tensor([0.0, 0, 1, 1])
     assert otsu_threshold(histogram) == cross_entropy_threshold(histogram) == 0.75
+
+
+@given(st.floats(0.01, 0.99), st.floats(0, 1))
+def test_a_threshold_becomes_one_half(threshold, value):
+    moved = float(parted_at_half(torch.tensor([value]), threshold))
+    assert 0 <= moved <= 1
+    if abs(value - threshold) > 1e-3:
+        assert (moved > 0.5) == (value > threshold)
+    assert float(parted_at_half(torch.tensor([threshold]), threshold)) == pytest.approx(0.5, abs=1e-3)

@@ -15,6 +15,7 @@ from weakseg.metrics.verdicts import VerifySettings
 from weakseg.models.amr import AMRSettings
 from weakseg.models.backbones import BackboneSettings
 from weakseg.ops.cams import CamSettings
+from weakseg.ops.evidence import EvidenceSettings
 from weakseg.ops.propagation import SpreadSettings
 from weakseg.ops.prototypes import PrototypeSettings
 from weakseg.ops.refinement import RefineSettings
@@ -90,6 +91,10 @@ class RunConfig(BaseModel):
     recalibrate: RecalibrateSettings = Field(
         default_factory=RecalibrateSettings,
         description="how the compensation branch learns from the spotlight",
+    )
+    evidence: EvidenceSettings = Field(
+        default_factory=EvidenceSettings,
+        description="how maps are weighed by what occurs without the tag, too",
     )
     seeds: SeedSettings = Field(
         default_factory=SeedSettings, description="how maps become confident seeds"
@@ -173,6 +178,7 @@ def _published(long_side: int) -> Mapping[str, object]:
         "augment": {"crop": 512, "long_side": [320, 640]},
         "cams": {"long_side": long_side, "scales": [0.5, 1.0, 1.5, 2.0]},
         "spread": {"prototypes": False, "spreading": False},
+        "evidence": {"images": 0},
         "seeds": {"foreground": 0.3, "background": 0.05, "long_side": long_side},
         "relate": {
             "displacement": True,

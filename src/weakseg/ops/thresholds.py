@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -99,3 +101,14 @@ def _moments(histogram: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _edge(index: Tensor, centres: Tensor) -> float:
     return (int(index) + 1) / len(centres)
+
+
+def parted_at_half(maps: Tensor, threshold: float) -> Tensor:
+    """Maps in 0..1 on a scale on which a threshold becomes one half; 0 and 1 stay.
+
+    Args:
+        maps: Normalized maps, of any shape.
+        threshold: 0..1.
+    """
+    inside = min(max(threshold, 1e-3), 1 - 1e-3)
+    return maps if threshold == 0.5 else maps ** (math.log(0.5) / math.log(inside))

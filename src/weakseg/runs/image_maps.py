@@ -22,6 +22,9 @@ BRANCHES = ("spotlight", "compensation")
 SPREAD = "_spread"
 """What the names of spread maps end with in a file that holds others, too."""
 
+_KEPT = {"weigh": "weighted", "evidence": "evidence", "walk": "walk"}
+"""The maps that a stage's files hold for certain; other stages' the spotlight's."""
+
 _POOLED = 4000
 """Images whose scores a threshold is chosen from, about."""
 
@@ -35,7 +38,7 @@ class ImageMaps:
         size: Height and width of the image, upright, in pixels.
         maps: By kind float32 [n,h,w] in 0..1 on the stride-4 grid of the resized image: `spotlight`
             of `cams` and `spread`; `compensation`, `weighted`, `compensation_spread` and
-            `weighted_spread` of `weigh`; `walk` of `walk`.
+            `weighted_spread` of `weigh`; `evidence` of `evidence`; `walk` of `walk`.
         boundary: Boundary probabilities float32 [h,w] in 0..1, where the stage keeps them.
     """
 
@@ -50,14 +53,14 @@ class ImageMaps:
 
         Args:
             run: The run's folder.
-            stage: `cams`, `spread`, `weigh` or `walk`.
+            stage: `cams`, `spread`, `weigh`, `evidence` or `walk`.
             sample_id: The image.
 
         Raises:
             RunError: The file is missing or damaged.
         """
         path = run / stage / f"{sample_id}.npz"
-        needed = {"walk": "walk", "weigh": "weighted"}.get(stage, "spotlight")
+        kind = _KEPT.get(stage, "spotlight")
         try:
             arrays = {name: torch.from_numpy(value) for name, value in read_arrays(path).items()}
             classes, size = arrays.pop("classes").long(), arrays.pop("size").long()
@@ -65,8 +68,8 @@ class ImageMaps:
                 raise ValueError("its classes are no list of class numbers")
             boundary = arrays.pop("boundary", None)
             maps = {name: value.float() for name, value in arrays.items()}
-            if needed not in maps:
-                raise ValueError(f"it holds no {needed}")
+            if kind not in maps:
+                raise ValueError(f"it holds no {kind}")
             for name, value in maps.items():
                 fits = value.ndim == 3 and len(value) == len(classes)
                 if not fits or not _in_unit(value):
@@ -109,9 +112,14 @@ def spotlight_stage(context: StageContext) -> str:
     return "spread" if context.config.spread.active else "cams"
 
 
+def stage_before_evidence(context: StageContext) -> str:
+    """The stage whose maps are weighed by evidence."""
+    return "weigh" if _weighs(context) else spotlight_stage(context)
+
+
 def map_stage(context: StageContext) -> str:
     """The stage whose maps seeds and masks begin with."""
-    return "weigh" if _weighs(context) else spotlight_stage(context)
+    return "evidence" if context.config.evidence.images else stage_before_evidence(context)
 
 
 def _weighs(context: StageContext) -> bool:
@@ -123,7 +131,7 @@ def chosen_kind(context: StageContext, stage: str) -> str:
     if stage == "weigh":
         spreading = SPREAD if context.config.spread.spreading else ""
         return f"{context.config.refine.maps}{spreading}"
-    return "walk" if stage == "walk" else "spotlight"
+    return stage if stage in ("evidence", "walk") else "spotlight"
 
 
 def chosen_map(context: StageContext, stage: str, kept: ImageMaps) -> Tensor:
@@ -137,6 +145,7 @@ def map_stages(context: StageContext) -> list[str]:
         "cams",
         *(["spread"] if context.config.spread.active else []),
         *(["weigh"] if context.config.amr.compensation else []),
+        *(["evidence"] if context.config.evidence.images else []),
         *(["walk"] if context.config.refine.walks else []),
     ]
 
@@ -164,7 +173,7 @@ def background_scores(context: StageContext, stage: str) -> dict[str, float]:
 
     Args:
         context: The run.
-        stage: `cams`, `spread`, `weigh` or `walk`.
+        stage: `cams`, `spread`, `weigh`, `evidence` or `walk`.
     """
     samples = context.catalog.samples
     looked_at = samples[:: max(1, len(samples) // _POOLED)]
@@ -200,6 +209,8 @@ def _has_middle(context: StageContext, stage: str, kind: str) -> bool:
     if stage == "walk":
         stage = map_stage(context)
         kind = chosen_kind(context, stage)
+    if stage == "evidence":  # brought there
+        return True
     if kind.endswith(SPREAD) or stage == "spread":
         return config.spread.spreading
     return kind == "compensation" and config.amr.supervision == "refined"

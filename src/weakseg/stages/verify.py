@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 import torch
@@ -11,26 +11,13 @@ from torch.nn import functional
 
 from weakseg.data.images import read_mask
 from weakseg.metrics.verdicts import WHOLE_IMAGE, ClassFigures, verdicts
-from weakseg.models.amr import AMR, AMRSettings
-from weakseg.ops.evidence import HeldOut, held_out, nearest_words, word_histograms
-from weakseg.ops.prototypes import kmeans
+from weakseg.ops.evidence import HeldOut, evidence_map, held_out, histograms_of, standardized
 from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps
-from weakseg.stages.cams import map_batches
-from weakseg.training.device import Inference
+from weakseg.stages.surface_words import WORDS, SurfaceWords, some_of
 from weakseg.training.memory import kept_memory
 from weakseg.types import Sample
-
-WORDS = 256
-"""Visual words of each of two stages."""
-
-_STAGES = (2, 3)
-"""Whose features words are made of: cells of 8 and 16 pixels, which tell surfaces apart."""
-
-_VOCABULARY_IMAGES = 128
-_VOCABULARY = 20_000
-"""From how many images, and of how many positions, words are made."""
 
 
 @kept_memory()
@@ -47,7 +34,7 @@ def verify(context: StageContext) -> Mapping[str, object]:
     Returns:
         The verdicts in words, the worst first, and each class's figures.
     """
-    samples = _chosen(context.catalog.samples, context.config.verify.images)
+    samples = some_of(context.catalog.samples, context.config.verify.images)
     names = context.catalog.classes
     tags = torch.zeros(len(samples), len(names), dtype=torch.bool)
     for place, sample in enumerate(samples):
@@ -64,14 +51,6 @@ def verify(context: StageContext) -> Mapping[str, object]:
     }
     context.dir.write_json("verify.json", record)
     return record
-
-
-def _chosen(samples: Sequence[Sample], most: int) -> list[Sample]:
-    """At most so many samples, spread over all."""
-    if not most:
-        return []
-    step = -(-len(samples) // most)
-    return list(samples[::step])
 
 
 @one_thread()
@@ -103,59 +82,22 @@ def _judge(
     context: StageContext, samples: list[Sample], tags: Tensor, figures: list[ClassFigures]
 ) -> None:
     """What images held out tell of each class, put into its figures."""
-    config = context.config
-    inference = Inference(config.device, config.precision)
-    torch.manual_seed(config.seed)
-    network = AMR(len(context.catalog.classes), config.backbone, AMRSettings(compensation=False))
-    network = network.eval().to(inference.device).to(memory_format=torch.channels_last)
-    centres = _vocabulary(context, network, samples)
-    words: dict[str, list[Tensor]] = {}
-    pooled: dict[str, Tensor] = {}
-    with context.track("verify", len(samples)) as advance:
-        for batch, images in map_batches(context, samples):
-            pyramid = network.pyramid(images.to(inference.device))
-            for place, sample in enumerate(batch):
-                words[sample.id] = [
-                    nearest_words(pyramid[stage][place], centre).cpu()
-                    for stage, centre in zip(_STAGES, centres, strict=True)
-                ]
-                pooled[sample.id] = pyramid[-1][place].float().mean(dim=(1, 2)).cpu()
-            advance(len(batch))
-    ordered = [words[sample.id] for sample in samples]
-    deep = torch.stack([pooled[sample.id] for sample in samples])
-    deviation = deep.std(dim=0, correction=0).clamp_min(1e-4)
-    deep = (deep - deep.mean(dim=0)) / deviation / deep.shape[1] ** 0.5
-    told = held_out(deep, tags)
-    shares = [word_histograms([own[i] for own in ordered], WORDS) for i in range(len(_STAGES))]
-    surfaces = held_out(torch.cat(shares, dim=1), tags)
+    surface_words = SurfaceWords.found(context, samples)
+    words, last = surface_words.gathered(context, samples, "verify")
+    told = held_out(standardized(last), tags)
+    surfaces = held_out(histograms_of(words, WORDS), tags)
     for k, own in enumerate(figures):
         own.guessed = float(told.chance[k])
         own.told = _known(told.precision[k])
         own.surfaces_told = _known(surfaces.precision[k])
     for own, (inside, outside) in zip(
-        figures, _against(context, samples, ordered, surfaces), strict=True
+        figures, _against(context, samples, words, surfaces), strict=True
     ):
         own.against, own.against_outside = inside, outside
 
 
 def _known(value: Tensor) -> float | None:
     return None if bool(value.isnan()) else float(value)
-
-
-def _vocabulary(context: StageContext, network: AMR, samples: list[Sample]) -> list[Tensor]:
-    """The words of each stage, [W,C]: centres of features at positions of some images."""
-    some = _chosen(samples, _VOCABULARY_IMAGES)
-    gathered: list[list[Tensor]] = [[] for _ in _STAGES]
-    device = network.mean.device
-    for _, images in map_batches(context, some):
-        pyramid = network.pyramid(images.to(device))
-        for found, stage in zip(gathered, _STAGES, strict=True):
-            flat = pyramid[stage].float().flatten(2).movedim(1, 2)  # [B,hw,C]
-            step = max(1, len(some) * flat.shape[1] // _VOCABULARY)
-            found.append(flat[:, ::step].flatten(0, 1).cpu())
-    return [
-        kmeans(torch.cat(found), WORDS, seed=context.config.seed).to(device) for found in gathered
-    ]
 
 
 @one_thread()
@@ -172,12 +114,8 @@ def _against(
         if not sample.tags:
             continue
         indices = sorted(sample.tags)
-        weights = surfaces.weights[int(surfaces.fold[place])][:, indices]
+        speaks = evidence_map(surfaces.weights[int(surfaces.fold[place])][:, indices], own)
         size = own[0].shape
-        speaks = torch.zeros(len(indices), *size)
-        for part, found in zip(torch.split(weights, WORDS), own, strict=True):
-            said = part[found].movedim(-1, 0)
-            speaks += functional.interpolate(said[None], size=size, mode="nearest-exact")[0]
         mask = _mask(context, sample)
         cover = torch.stack([(mask == k + 1).float() for k in indices])
         cover = functional.interpolate(cover[None], size=size, mode="area")[0]

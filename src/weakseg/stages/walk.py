@@ -13,6 +13,7 @@ from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps, chosen_map, map_stage
 from weakseg.stages.cams import map_batches
 from weakseg.stages.classify import load_network
+from weakseg.stages.evidence import evidence_strengths
 from weakseg.stages.relate import boundaries, load_relations
 from weakseg.training.device import Inference
 
@@ -23,7 +24,9 @@ _MAX_PIXELS = 500_000
 def walk(context: StageContext) -> Mapping[str, object]:
     """Walk the maps of every image that has no result; writes `<id>.npz` (see `ImageMaps`).
 
-    Beside the maps `walk` it keeps the `boundary` probabilities [h,w].
+    A class that surfaces tell with strength w (stage `evidence`) walks by 1 − w: the walk grows
+    maps to whole things, and such a class ends where its surface does. Beside the maps `walk` it
+    keeps the `boundary` probabilities [h,w].
     """
     config, catalog = context.config, context.catalog
     pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
@@ -32,6 +35,7 @@ def walk(context: StageContext) -> Mapping[str, object]:
     network = network.to(memory_format=torch.channels_last)
     net = load_relations(context).to(inference.device)
     stage = map_stage(context)
+    strengths = evidence_strengths(context)
     with context.track("walk", len(catalog), done=len(catalog) - len(pending)) as advance:
         for samples, images in map_batches(context, pending, _MAX_PIXELS):
             pixels = images.to(inference.device, memory_format=torch.channels_last)
@@ -42,20 +46,24 @@ def walk(context: StageContext) -> Mapping[str, object]:
             for boundary, sample in zip(found, samples, strict=True):
                 kept = ImageMaps.load(context.run.path, stage, sample.id)
                 start = chosen_map(context, stage, kept).to(boundary.device)
-                walked = _walked(start, boundary, context)
+                stays = strengths[kept.classes].to(boundary.device)
+                walked = _walked(start, boundary, stays, context)
                 maps = ImageMaps(kept.classes, kept.size, {"walk": walked}, boundary)
                 maps.save(context.dir, sample.id)
             advance(len(samples))
     return {"images": len(catalog)}
 
 
-def _walked(maps: Tensor, boundary: Tensor, context: StageContext) -> Tensor:
-    """Maps [n,h',w'] after the walk, [n,h,w] on the boundary's grid, the highest value 1."""
+def _walked(maps: Tensor, boundary: Tensor, stays: Tensor, context: StageContext) -> Tensor:
+    """Maps [n,h',w'] after the walk, [n,h,w] on the boundary's grid.
+
+    Of the walked maps the highest value is 1; of each class the share `stays` [n] has not walked.
+    """
     settings = context.config.walk
     if not len(maps):
         return maps.new_zeros(0, *boundary.shape)
     if maps.shape[-2:] != boundary.shape:
-        maps = upsampled(maps, (boundary.shape[0], boundary.shape[1]))
+        maps = upsampled(maps, (boundary.shape[0], boundary.shape[1])).clamp(0, 1)
     walked = random_walk(
         maps**settings.power,
         boundary,
@@ -63,4 +71,5 @@ def _walked(maps: Tensor, boundary: Tensor, context: StageContext) -> Tensor:
         beta=settings.beta,
         steps=settings.steps,
     )
-    return walked / walked.max().clamp_min(1e-5)
+    stays = stays[:, None, None]
+    return (1 - stays) * walked / walked.max().clamp_min(1e-5) + stays * maps

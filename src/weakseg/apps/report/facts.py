@@ -32,6 +32,7 @@ ABOUT: Mapping[str, str] = {
     "spread": "The maps learn what a class looks like all over, and spread to what looks alike.",
     "recalibrate": "A second branch of the network learns from these maps where they are sure.",
     "weigh": "Its own maps are mixed with those of the first branch.",
+    "evidence": "What photos without the tag show, too, is not the class: the maps leave it.",
     "seeds": "The places that are surely an object or surely background; the rest stays open.",
     "relate": "A network learns from the seeds which neighbouring pixels belong together.",
     "walk": "The maps spread up to the boundaries between objects, and stop there.",

@@ -1,0 +1,274 @@
+"""Stage `evidence`: maps weighed by what occurs in images without the tag, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from weakseg.ops.cams import upsampled
+from weakseg.ops.evidence import (
+    BINS,
+    FOLDS,
+    SIGNIFICANT,
+    HeldOut,
+    average_precision,
+    by_chance,
+    certainty,
+    evidence_histogram,
+    evidence_map,
+    excess_threshold,
+    held_out,
+    histograms_of,
+    standardized,
+    told_apart,
+)
+from weakseg.ops.propagation import HALF
+from weakseg.ops.thresholds import parted_at_half
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import (
+    ImageMaps,
+    background_scores,
+    chosen_kind,
+    chosen_map,
+    map_title,
+    stage_before_evidence,
+)
+from weakseg.stages.surface_words import WORDS, SurfaceWords, some_of
+from weakseg.training.memory import kept_memory
+from weakseg.types import Sample
+
+_LOCAL = 0.01
+"""Share of an image's positions, those with most evidence, by which local evidence is judged."""
+
+_FEW = 20
+"""Positions of a kind below which an image does not say how they are."""
+
+_CELLS = 1
+"""Which words tell what maps cover from what they leave out: those of cells of 8 pixels."""
+
+
+@kept_memory()
+def evidence(context: StageContext) -> Mapping[str, object]:
+    """Weigh the maps of every image that has no result; writes `<id>.npz` (see `ImageMaps`).
+
+    A network tells classes apart by what is often more than the class, or lies beside it: healthy
+    leaf around a lesion. But what also occurs where the tag is absent is not the class. A logistic
+    regression of the images' visual words (surfaces), held out from the images it learnt from, says
+    of every position how far its surface speaks for the tag, in log odds e. The map is multiplied
+    by σ(e − t)^w, where t parts evidence best (`excess_threshold`).
+
+    Images without any tag are the better witnesses: what they show is no class's. Where there are
+    enough, e tells images with any tag from them, and the strength w is how well it does; but 0 for
+    a class of which what its maps cover without evidence looks more like a tagged image than what
+    they leave out, for then it is rather a part of the thing that has no untagged image to speak
+    for it (sign test over the images). Otherwise e tells images with the class's tag from others.
+    These may share parts with it, so that w is small where the most telling hundredth of an image
+    alone does not tell the class as well as all of it (squared), and where what the maps cover
+    without evidence is other stuff than what they leave out.
+
+    Returns:
+        Who the witnesses are, and each class's strength w and threshold t.
+    """
+    catalog, settings = context.catalog, context.config.evidence
+    maps_before = _MapsBefore.of(context)
+    samples = some_of(catalog.samples, settings.images)
+    surfaces = SurfaceWords.found(context, samples)
+    learnt = _learnt(context, samples, surfaces, maps_before)
+    pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
+    done = len(catalog) - len(pending)
+    with context.track("evidence", len(catalog), done=done) as advance:
+        for sample, words, _ in surfaces.of(context, pending):
+            kept, maps = maps_before.load(sample)
+            if len(maps):
+                size = (maps.shape[-2], maps.shape[-1])
+                weights = upsampled(learnt.weights(sample, words)[kept.classes], size)
+                maps = maps * weights.clamp(0, 1)
+            ImageMaps(kept.classes, kept.size, {"evidence": maps}).save(context.dir, sample.id)
+            advance()
+    return learnt.record(catalog.classes)
+
+
+def evidence_strengths(context: StageContext) -> Tensor:
+    """How strongly each class's maps were weighed, float32 [K] in 0..1; 0 where they were not."""
+    classes = context.catalog.classes
+    if not context.config.evidence.images:
+        return torch.zeros(len(classes))
+    found = context.run.stage("evidence").summary["classes"]
+    return torch.tensor([float(found[name]["strength"]) for name in classes])
+
+
+@dataclass(frozen=True)
+class _MapsBefore:
+    """The maps that are weighed.
+
+    Attributes:
+        context: The run.
+        stage: The stage that kept them.
+        middle: Where they are parted.
+    """
+
+    context: StageContext
+    stage: str
+    middle: float
+
+    @classmethod
+    def of(cls, context: StageContext) -> _MapsBefore:
+        stage = stage_before_evidence(context)
+        title = map_title(stage, chosen_kind(context, stage))
+        return cls(context, stage, background_scores(context, stage)[title])
+
+    def load(self, sample: Sample) -> tuple[ImageMaps, Tensor]:
+        """What is kept of an image, and its maps [n,h,w], brought to where one half parts them."""
+        kept = ImageMaps.load(self.context.run.path, self.stage, sample.id)
+        return kept, parted_at_half(chosen_map(self.context, self.stage, kept), self.middle)
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """What was learnt from some images.
+
+    Attributes:
+        witnesses: `untagged` (images without any tag) or `others` (without the class's).
+        told: The classifier of word histograms, of one column or one for each class.
+        fold: Of each image learnt from, by id.
+        thresholds: By class, in log odds.
+        strengths: By class, 0..1.
+    """
+
+    witnesses: str
+    told: HeldOut
+    fold: Mapping[str, int]
+    thresholds: Tensor
+    strengths: Tensor
+
+    def record(self, classes: Sequence[str]) -> dict[str, object]:
+        """What is told of it."""
+        return {
+            "images": len(self.fold),
+            "witnesses": self.witnesses,
+            "classes": {
+                name: {"strength": round(strength, 3), "threshold": round(threshold, 3)}
+                for name, strength, threshold in zip(
+                    classes, self.strengths.tolist(), self.thresholds.tolist(), strict=True
+                )
+            },
+        }
+
+    def weights(self, sample: Sample, words: Sequence[Tensor]) -> Tensor:
+        """What maps are multiplied by, of every class [K,h,w], by what other images taught."""
+        fold = self.fold.get(sample.id)
+        weights = self.told.weights.mean(dim=0) if fold is None else self.told.weights[fold]
+        found = evidence_map(weights, words) - self.thresholds[:, None, None]
+        weighed: Tensor = found.sigmoid() ** self.strengths[:, None, None]
+        return weighed
+
+
+def _learnt(
+    context: StageContext,
+    samples: list[Sample],
+    surfaces: SurfaceWords,
+    maps_before: _MapsBefore,
+) -> _Learnt:
+    """What the images say of each other."""
+    tags = torch.zeros(len(samples), len(context.catalog.classes), dtype=torch.bool)
+    for place, sample in enumerate(samples):
+        tags[place, list(sample.tags)] = True
+    words, last = surfaces.gathered(context, samples, "surfaces")
+    tagged = tags.any(dim=1, keepdim=True)
+    untagged = min(int(tagged.sum()), int((~tagged).sum())) >= FOLDS
+    target = tagged if untagged else tags
+    told = held_out(histograms_of(words, WORDS), target)
+    found = [
+        evidence_map(told.weights[fold], own)
+        for fold, own in zip(told.fold.tolist(), words, strict=True)
+    ]
+    thresholds = _thresholds(found, target).expand(tags.shape[1])
+    parts = _parts(maps_before, samples, words, found, thresholds)
+    if untagged:
+        # Mostly few images have no tag: how well these are found is what counts.
+        without = average_precision(-told.scores, ~target)
+        known = certainty(without, (~target).float().mean(dim=0))
+        refuted = [by_chance(own.supported, own.compared) >= SIGNIFICANT for own in parts]
+        strengths = known * torch.tensor(refuted)
+    else:
+        whole = held_out(standardized(last), tags).precision
+        most = [each.flatten(1) for each in found]
+        top = [each.topk(max(1, int(_LOCAL * each.shape[1])), dim=1).values for each in most]
+        local = average_precision(torch.stack([each.mean(dim=1) for each in top]), tags)
+        local = local.masked_fill(told.precision.isnan(), torch.nan)
+        known = certainty(local, told.chance, torch.maximum(whole, told.precision))
+        differs = [max(0.5, told_apart(own.inside, own.outside, WORDS)) for own in parts]
+        strengths = known**2 * (2 - 2 * torch.tensor(differs))
+    fold = {s.id: own for s, own in zip(samples, told.fold.tolist(), strict=True)}
+    witnesses = "untagged" if untagged else "others"
+    return _Learnt(witnesses, told, fold, thresholds, strengths.expand(tags.shape[1]))
+
+
+def _thresholds(found: Sequence[Tensor], target: Tensor) -> Tensor:
+    """By column of the target [N,K], where evidence is best parted; 0 where nothing can tell."""
+    tagged, untagged = torch.zeros(2, target.shape[1], BINS)
+    for own, there in zip(found, target, strict=True):
+        histogram = evidence_histogram(own)
+        tagged[there] += histogram[there]
+        untagged[~there] += histogram[~there]
+    with_, without = target.sum(dim=0), (~target).sum(dim=0)
+    return torch.tensor(
+        [
+            excess_threshold(tagged[k] / with_[k], untagged[k] / without[k])
+            if with_[k] and without[k]
+            else 0.0
+            for k in range(target.shape[1])
+        ]
+    )
+
+
+@dataclass
+class _Parts:
+    """What a class's maps cover without evidence, and what they leave out, in some images.
+
+    Attributes:
+        compared: Images that have enough of both.
+        supported: Of these, in how many what is covered has the greater mean evidence.
+        inside: The words of what is covered, of each image, integers [n].
+        outside: The words of what no map of the image covers.
+    """
+
+    compared: int = 0
+    supported: int = 0
+    inside: list[Tensor] = field(default_factory=list)
+    outside: list[Tensor] = field(default_factory=list)
+
+
+def _parts(
+    maps_before: _MapsBefore,
+    samples: Sequence[Sample],
+    words: Sequence[Sequence[Tensor]],
+    found: Sequence[Tensor],
+    thresholds: Tensor,
+) -> list[_Parts]:
+    """What the maps of each class cover without evidence, and what they leave out."""
+    parts = [_Parts() for _ in thresholds]
+    for sample, own, said in zip(samples, words, found, strict=True):
+        if not sample.tags:
+            continue
+        kept, maps = maps_before.load(sample)
+        covered = upsampled(maps, (said.shape[-2], said.shape[-1])) > HALF
+        cells = own[_CELLS]
+        for k, cover in zip(kept.classes.tolist(), covered, strict=True):
+            each = said[k if len(said) > 1 else 0]
+            weak = each < thresholds[k]
+            inside, outside = cover & weak, ~covered.any(dim=0) & weak
+            if min(int(inside.sum()), int(outside.sum())) < _FEW:
+                continue
+            parts[k].compared += 1
+            parts[k].supported += bool(each[inside].mean() > each[outside].mean())
+            for listed, where in ((parts[k].inside, inside), (parts[k].outside, outside)):
+                share = functional.interpolate(
+                    where[None, None].float(), size=cells.shape, mode="area"
+                )[0, 0]
+                listed.append(cells[share > 0.5])
+    return parts

@@ -1,0 +1,159 @@
+"""Maps leave what images without the tag show, too."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from weakseg.config.run_config import load_config
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import ImageMaps
+from weakseg.runs.run_dir import RunDir
+from weakseg.runs.stage_dir import StageDir
+from weakseg.stages.evidence import evidence, evidence_strengths
+from weakseg.types import Catalog, Sample
+
+SIZE = 192
+SPOT = (40, 32, 80, 72)
+PLATE = (16, 16, 176, 176)
+
+BARE = (
+    "backbone.weights=none",
+    "cams.long_side=192",
+    "fit.workers=0",
+    "amr.compensation=false",
+)
+
+
+def drawn(folder, box):
+    """Forty gray plates on white, every other one with stripes on it; the tag says which."""
+    generator = torch.Generator().manual_seed(0)
+    left, top, right, bottom = SPOT
+    samples = []
+    for number in range(40):
+        pixels = torch.randint(-6, 7, (SIZE, SIZE, 3), generator=generator) + 240
+        pixels[box[1] : box[3], box[0] : box[2]] -= 120
+        if number % 2:
+            for x in range(left, right, 6):
+                pixels[top:bottom, x : x + 3] = 30
+        path = folder / f"{number}.png"
+        Image.fromarray(pixels.clamp(0, 255).to(torch.uint8).numpy()).save(path)
+        samples.append(Sample(str(number), path, frozenset({0} if number % 2 else ())))
+    return Catalog(("scratch",), tuple(samples))
+
+
+@pytest.fixture(scope="module")
+def plates(tmp_path_factory):
+    return drawn(tmp_path_factory.mktemp("plates"), PLATE)
+
+
+def smooth_instead_of_nothing(catalog):
+    """The same images, the others tagged, too."""
+    return Catalog(
+        ("scratch", "smooth"),
+        tuple(s if s.tags else replace(s, tags=frozenset({1})) for s in catalog),
+    )
+
+
+def weighed(catalog, folder, box, *settings, peak=0.9):
+    """What `evidence` makes of maps that are high in a box; its record, its maps by id."""
+    config = load_config("fast", overrides=[*BARE, *settings])
+    left, top, right, bottom = (side // 4 for side in box)
+    for sample in catalog:
+        classes = torch.tensor(sorted(sample.tags), dtype=torch.int64)
+        maps = torch.zeros(len(classes), SIZE // 4, SIZE // 4)
+        maps[:, top:bottom, left:right] = peak
+        kept = ImageMaps(classes, (SIZE, SIZE), {"spotlight": maps})
+        kept.save(StageDir(folder / "spread"), sample.id)
+    run = RunDir(folder)
+    stage = run.open_stage("evidence", {"version": 1})
+    context = StageContext(config, catalog, run, stage, Console(quiet=True))
+    record = evidence(context)
+    stage.finish(record)
+    strengths = [own["strength"] for own in record["classes"].values()]
+    assert evidence_strengths(context).tolist() == pytest.approx(strengths)
+    maps = {s.id: ImageMaps.load(folder, "evidence", s.id).maps["evidence"] for s in catalog}
+    return record, maps
+
+
+def mean_parts(catalog, maps, far=(104, 168, 104, 168)):
+    """Mean map inside the stripes, and on the plate far from them, of images with the tag."""
+    left, top, right, bottom = (side // 4 for side in SPOT)
+    first, last, start, end = (side // 4 for side in far)
+    inside, beside = [], []
+    for sample in catalog:
+        if 0 not in sample.tags:
+            continue
+        own = maps[sample.id][0]
+        inside.append(own[top:bottom, left:right].mean())
+        beside.append(own[first:last, start:end].mean())
+    return float(torch.stack(inside).mean()), float(torch.stack(beside).mean())
+
+
+def test_what_plates_without_the_tag_show_is_left_out(plates, tmp_path):
+    record, maps = weighed(plates, tmp_path, PLATE)
+    assert record["witnesses"] == "untagged"
+    assert record["classes"]["scratch"]["strength"] > 0.8
+    inside, beside = mean_parts(plates, maps)
+    assert inside > 0.6
+    assert beside < 0.5
+
+
+def test_without_images_of_no_tag_other_classes_are_the_witnesses(tmp_path):
+    (tmp_path / "images").mkdir()
+    tagged = smooth_instead_of_nothing(drawn(tmp_path / "images", (0, 0, SIZE, SIZE)))
+    record, maps = weighed(tagged, tmp_path / "run", (0, 0, SIZE // 2, SIZE))
+    assert record["witnesses"] == "others"
+    assert record["classes"]["scratch"]["strength"] > 0.4
+    inside, beside = mean_parts(tagged, maps, (104, 168, 20, 70))
+    assert inside > 0.5
+    assert beside < 0.8 * inside
+
+
+def test_what_is_other_stuff_than_all_around_may_be_shared_by_classes(plates, tmp_path):
+    tagged = smooth_instead_of_nothing(plates)
+    record, _ = weighed(tagged, tmp_path, PLATE)
+    assert record["classes"]["scratch"]["strength"] < 0.2
+
+
+def test_tags_that_no_surface_tells_change_nothing(plates, tmp_path):
+    generator = torch.Generator().manual_seed(1)
+    drawn = (torch.rand(len(plates), generator=generator) < 0.5).tolist()
+    noise = Catalog(
+        ("noise",),
+        tuple(
+            replace(s, tags=frozenset({0} if own else ()))
+            for s, own in zip(plates, drawn, strict=True)
+        ),
+    )
+    record, maps = weighed(noise, tmp_path, PLATE)
+    assert record["classes"]["noise"]["strength"] < 0.3
+    inside, _ = mean_parts(noise, maps)
+    assert inside > 0.7 * 0.9
+
+
+def test_too_few_images_to_hold_out_change_nothing(plates, tmp_path):
+    few = Catalog(plates.classes, plates.samples[:6])
+    record, maps = weighed(few, tmp_path, PLATE)
+    assert record["classes"]["scratch"]["strength"] == 0
+    assert float(maps["1"].max()) == pytest.approx(0.9, abs=1e-3)
+
+
+def test_the_same_images_give_the_same_maps(plates, tmp_path):
+    _, once = weighed(plates, tmp_path / "a", PLATE)
+    _, again = weighed(plates, tmp_path / "b", PLATE)
+    assert all(torch.equal(once[key], again[key]) for key in once)
+
+
+def test_images_that_were_not_learnt_from_are_weighed_too(plates, tmp_path):
+    record, maps = weighed(plates, tmp_path, PLATE, "evidence.images=30")
+    assert record["images"] == 30
+    inside, beside = mean_parts(plates, maps)
+    assert inside > beside + 0.2
+
+
+def test_a_map_without_room_outside_says_nothing(plates, tmp_path):
+    record, _ = weighed(plates, tmp_path, (0, 0, SIZE, SIZE))
+    assert record["classes"]["scratch"]["strength"] > 0.8
