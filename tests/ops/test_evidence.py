@@ -140,7 +140,7 @@ def test_evidence_is_parted_where_its_excess_begins():
     untagged = evidence_histogram(both)[0]
     threshold = excess_threshold(tagged, untagged)
     assert 0.9 < threshold <= 3
-    assert 0.2 == pytest.approx(float(tagged[-180:].sum()), abs=1e-4)
+    assert float(tagged[-180:].sum()) == pytest.approx(0.2, abs=1e-4)
 
 
 def test_histogram_takes_evidence_beyond_its_ends():

@@ -108,4 +108,6 @@ def test_a_threshold_becomes_one_half(threshold, value):
     assert 0 <= moved <= 1
     if abs(value - threshold) > 1e-3:
         assert (moved > 0.5) == (value > threshold)
-    assert float(parted_at_half(torch.tensor([threshold]), threshold)) == pytest.approx(0.5, abs=1e-3)
+    assert float(parted_at_half(torch.tensor([threshold]), threshold)) == pytest.approx(
+        0.5, abs=1e-3
+    )
