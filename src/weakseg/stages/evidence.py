@@ -28,6 +28,7 @@ from weakseg.ops.evidence import (
 )
 from weakseg.ops.propagation import HALF
 from weakseg.ops.thresholds import parted_at_half
+from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import (
     ImageMaps,
@@ -208,6 +209,7 @@ def _learnt(
     return _Learnt(witnesses, told, fold, thresholds, strengths.expand(tags.shape[1]))
 
 
+@one_thread()
 def _thresholds(found: Sequence[Tensor], target: Tensor) -> Tensor:
     """By column of the target [N,K], where evidence is best parted; 0 where nothing can tell."""
     tagged, untagged = torch.zeros(2, target.shape[1], BINS)
@@ -243,6 +245,7 @@ class _Parts:
     outside: list[Tensor] = field(default_factory=list)
 
 
+@one_thread()
 def _parts(
     maps_before: _MapsBefore,
     samples: Sequence[Sample],
