@@ -24,9 +24,9 @@ _MAX_PIXELS = 500_000
 def walk(context: StageContext) -> Mapping[str, object]:
     """Walk the maps of every image that has no result; writes `<id>.npz` (see `ImageMaps`).
 
-    A class that surfaces tell with strength w (stage `evidence`) walks by 1 − w: the walk grows
-    maps to whole things, and such a class ends where its surface does. Beside the maps `walk` it
-    keeps the `boundary` probabilities [h,w].
+    The walk grows maps to whole things. A class that surfaces tell, with strength w (stage
+    `evidence`), ends where its surface does, whatever it lies on: its maps are
+    walked^(1 − w) · before^w. Beside the maps `walk` it keeps the `boundary` probabilities [h,w].
     """
     config, catalog = context.config, context.catalog
     pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
@@ -57,7 +57,7 @@ def walk(context: StageContext) -> Mapping[str, object]:
 def _walked(maps: Tensor, boundary: Tensor, stays: Tensor, context: StageContext) -> Tensor:
     """Maps [n,h',w'] after the walk, [n,h,w] on the boundary's grid.
 
-    Of the walked maps the highest value is 1; of each class the share `stays` [n] has not walked.
+    Of the walked maps the highest value is 1; the share `stays` [n] of each class does not walk.
     """
     settings = context.config.walk
     if not len(maps):
@@ -71,5 +71,6 @@ def _walked(maps: Tensor, boundary: Tensor, stays: Tensor, context: StageContext
         beta=settings.beta,
         steps=settings.steps,
     )
+    walked = (walked / walked.max().clamp_min(1e-5)).clamp(0, 1)
     stays = stays[:, None, None]
-    return (1 - stays) * walked / walked.max().clamp_min(1e-5) + stays * maps
+    return walked ** (1 - stays) * maps**stays
