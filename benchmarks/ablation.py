@@ -5,8 +5,8 @@
 Of each data set and seed a plain CAM network is trained once (`weakseg run … --until spread`); each arm
 (`benchmarks/ablation/*.yaml`) starts from it, learns on, and its maps are scored: raw, weighted with
 the spotlight's, and both spread. Small images, one scale and its mirror image: minutes an arm. Then the whole way
-(`weakseg run`, the same settings), plain and with the compensation branch, up to the network on `val`. What is
-finished in DIR is read, not made again; of several processes (`--job 1 --of 4`) each does its part. Writes
+(`weakseg run`, the same settings, without the stage `evidence`), plain and with the compensation branch, up to the
+network on `val`. What is finished in DIR is read, not made again; of several processes (`--job 1 --of 4`) each does its part. Writes
 `ablation.md`, and of the demo's heads and bodies `docs/why.svg`.
 """
 
@@ -61,11 +61,12 @@ SETS = {
 EPOCHS = {"voc-animals": 3, "coffee-leaves": 4, "demo": 4}
 KINDS = ("compensation", "weighted", "compensation, spread", "weighted, spread")
 WHOLE = {
-    "plain": ["amr.compensation=false"],
-    "amr": ["amr.compensation=true"],
+    "plain": ["amr.compensation=false", "evidence.images=0"],
+    "amr": ["amr.compensation=true", "evidence.images=0"],
     "amr, walked from the compensation's map": [
         "amr.compensation=true",
         "refine.maps=compensation",
+        "evidence.images=0",
     ],
 }
 PARTS = ("head", "body")
