@@ -15,7 +15,12 @@ from weakseg.types import Catalog, Sample
 
 CLASSES = ("cat", "dog")
 H, W = 96, 128
-BARE = ("amr.compensation=false", "spread.prototypes=false", "spread.spreading=false")
+BARE = (
+    "amr.compensation=false",
+    "spread.prototypes=false",
+    "spread.spreading=false",
+    "evidence.images=0",
+)
 
 
 def labels_of(value, box=(20, 30, 70, 80)):

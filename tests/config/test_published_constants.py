@@ -54,6 +54,7 @@ CONSTANTS = {
     "cams.xi": 0.5,
     "spread.prototypes": False,
     "spread.spreading": False,
+    "evidence.images": 0,
     # Seeds (IRN, CVPR 2019, without climbing) and their dense CRF.
     "seeds.foreground": 0.30,
     "seeds.background": 0.05,

@@ -28,7 +28,7 @@ from weakseg.stages.walk import walk
 from weakseg.types import Catalog, Sample
 
 QUIET = Console(quiet=True)
-BARE = ("spread.prototypes=false", "spread.spreading=false")
+BARE = ("spread.prototypes=false", "spread.spreading=false", "evidence.images=0")
 
 
 def context_of(folder, stage, catalog, overrides=()):

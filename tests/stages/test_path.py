@@ -86,6 +86,7 @@ def test_maps_are_half_floats_at_stride_4_of_the_tags_alone(run):
             "cams": ["spotlight"],
             "spread": ["spotlight"],
             "weigh": ["compensation", "weighted", "compensation_spread", "weighted_spread"],
+            "evidence": ["evidence"],
         }
         for stage, names in kinds.items():
             with np.load(run.run / stage / f"{sample['id']}.npz") as file:
@@ -106,7 +107,12 @@ def test_maps_are_half_floats_at_stride_4_of_the_tags_alone(run):
 def test_scores_are_written(run):
     metrics = json.loads((run.run / "evaluate" / "metrics.json").read_text())
     kinds = {"spotlight", "compensation", "weighted"}
-    assert set(metrics["maps"]) == {*kinds, *(f"{kind}, spread" for kind in kinds), "walk"}
+    assert set(metrics["maps"]) == {
+        *kinds,
+        *(f"{kind}, spread" for kind in kinds),
+        "evidence",
+        "walk",
+    }
     for kind in metrics["maps"].values():
         assert kind["oracle"]["mean_iou"] >= kind["blind"]["mean_iou"]
     walk = metrics["maps"]["walk"]["blind"]["mean_iou"]
@@ -159,6 +165,7 @@ def test_without_prototypes_and_spreading_there_is_no_such_stage(run, data, tmp_
             *SET,
             "spread.prototypes=false",
             "spread.spreading=false",
+            "evidence.images=0",
             "refine.kind=none",
             "refine.maps=compensation",
         ),
@@ -204,7 +211,12 @@ def test_a_plain_network_has_the_spotlight_alone(data, tmp_path):
         overrides=(*SET, "amr.compensation=false"),
     )
     assert plain["masks"].summary["maps"] == "walk"
-    assert set(plain["masks"].summary["thresholds"]) == {"spotlight", "spotlight, spread", "walk"}
+    assert set(plain["masks"].summary["thresholds"]) == {
+        "spotlight",
+        "spotlight, spread",
+        "evidence",
+        "walk",
+    }
 
 
 def test_a_fixed_threshold_is_taken_as_it_is(data, copied):
@@ -228,7 +240,7 @@ def test_masks_come_of_the_maps_that_are_asked_for(data, run, copied, maps):
         copied,
         preset="fast",
         until="masks",
-        overrides=(*SET, f"refine.maps={maps}", "refine.kind=none"),
+        overrides=(*SET, f"refine.maps={maps}", "refine.kind=none", "evidence.images=0"),
         force=True,
     )
     assert other["masks"].summary["maps"] == f"{maps}, spread"
@@ -248,7 +260,13 @@ def test_the_papers_supervision_moves_both_branches(data, tmp_path):
         tmp_path / "paper",
         preset="fast",
         until="evaluate",
-        overrides=(*SET, "amr.supervision=maps", "amr.placement=block", "refine.kind=none"),
+        overrides=(
+            *SET,
+            "amr.supervision=maps",
+            "amr.placement=block",
+            "refine.kind=none",
+            "evidence.images=0",
+        ),
     )
     kinds = {"spotlight", "compensation", "weighted"}
     expected = {*kinds, *(f"{kind}, spread" for kind in kinds)}
@@ -392,7 +410,7 @@ def test_a_new_cam_method_and_a_new_refinement_are_a_row_each(data, tmp_path, mo
     monkeypatch.setitem(CAM_METHODS, "shy", of_features(shy))
     monkeypatch.setitem(REFINEMENTS, "whole", Refinement(shares=whole))
     settings = ("cams.method=shy", "refine.kind=whole", "amr.compensation=false")
-    plain = ("spread.prototypes=false", "spread.spreading=false")
+    plain = ("spread.prototypes=false", "spread.spreading=false", "evidence.images=0")
     summary = api.run(
         data, tmp_path / "run", preset="fast", until="masks", overrides=(*SET, *settings, *plain)
     )

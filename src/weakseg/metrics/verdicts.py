@@ -14,6 +14,9 @@ HARDLY_TOLD, NOT_TOLD = 0.25, 0.1
 TOLD_BY_SURFACES = 0.5
 """The same: from it on, what surfaces say of masks counts, being more right than wrong."""
 
+HARDLY_DISTINCT, NOT_DISTINCT = 0.5, 0.25
+"""The same: below it, what masks cover differs hardly, or not, from what they leave out."""
+
 MOST = 0.5
 """Share of a class's images that makes a finding one about the class."""
 
@@ -68,6 +71,9 @@ class ClassFigures:
         surfaces_told: The same by surfaces alone: visual words.
         against: Share of its masks where the surface is rather one of images without the tag.
         against_outside: The same of what its masks leave of the same images.
+        distinct: How well surfaces tell what its masks cover from what no mask of the same images
+            covers: the probability that of two places the right one has more of it (ROC); None: too
+            few images, or nothing on one side.
     """
 
     images: int = 0
@@ -79,6 +85,7 @@ class ClassFigures:
     surfaces_told: float | None = None
     against: float = 0.0
     against_outside: float = 0.0
+    distinct: float | None = None
 
 
 def verdicts(figures: Mapping[str, ClassFigures]) -> list[Verdict]:
@@ -131,6 +138,15 @@ def _of_class(name: str, own: ClassFigures) -> Iterable[tuple[Severity, str]]:
             f"{name} (of the rest of the same images {own.against_outside:.0%} do): they do not "
             "keep to it; try a larger cams.long_side, refine.kind=none with "
             "spread.spreading=false, more images of the same things without it",
+        )
+    distinct = 1.0 if own.distinct is None else 2 * own.distinct - 1
+    if distinct < HARDLY_DISTINCT:
+        cannot = distinct < NOT_DISTINCT
+        yield (
+            "red" if cannot else "yellow",
+            f"what its masks cover {'cannot' if cannot else 'can hardly'} be told from what they "
+            f"leave of the same images ({own.distinct:.2f}, guessing has 0.50): they may lie beside "
+            "it; look at them, add images without any tag, try a larger cams.long_side",
         )
     if own.whole_image >= many:
         yield (

@@ -11,7 +11,16 @@ from torch.nn import functional
 
 from weakseg.data.images import read_mask
 from weakseg.metrics.verdicts import WHOLE_IMAGE, ClassFigures, verdicts
-from weakseg.ops.evidence import HeldOut, evidence_map, held_out, histograms_of, standardized
+from weakseg.ops.evidence import (
+    FOLDS,
+    HeldOut,
+    evidence_map,
+    held_out,
+    histograms_of,
+    standardized,
+    told_apart,
+)
+from weakseg.ops.propagation import HALF
 from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps
@@ -24,12 +33,13 @@ from weakseg.types import Sample
 def verify(context: StageContext) -> Mapping[str, object]:
     """Judge the masks of some images without any truth; writes `verify.json`.
 
-    Three questions, of each class: can images with its tag be told from images without it, by
-    images held out? Did maps and masks come to anything? And do its masks cover what also occurs
-    where the tag is absent? Of each position, the surface (its nearest visual words, of features of
-    the pretrained network) speaks for the tag or against it, by the other images; masks of the
-    thing itself leave outside what speaks against it. This question is asked only where surfaces
-    alone tell the tag of images held out.
+    Four questions, of each class: can images with its tag be told from images without it, by
+    images held out? Did maps and masks come to anything? Is what the masks cover other stuff than
+    what they leave of the same images? And does it also occur where the tag is absent? Of each
+    position, the surface (its nearest visual words, of features of the pretrained network) speaks
+    for the tag or against it, by the other images; masks of the thing itself leave outside what
+    speaks against it. The last question is asked only where surfaces alone tell the tag of images
+    held out.
 
     Returns:
         The verdicts in words, the worst first, and each class's figures.
@@ -94,6 +104,8 @@ def _judge(
         figures, _against(context, samples, words, surfaces), strict=True
     ):
         own.against, own.against_outside = inside, outside
+    for k, own in enumerate(figures):
+        own.distinct = _distinct(context, samples, [each[-1] for each in words], k)
 
 
 def _known(value: Tensor) -> float | None:
@@ -124,3 +136,24 @@ def _against(
             against[row, indices] += (part * (speaks < 0)).sum(dim=(1, 2))
     inside, outside = (against / cells.clamp_min(1e-6)).tolist()
     return list(zip(inside, outside, strict=True))
+
+
+@one_thread()
+def _distinct(
+    context: StageContext, samples: list[Sample], words: list[Tensor], k: int
+) -> float | None:
+    """How well a class's masks are told from what no mask of the same images covers.
+
+    By the words of the largest cells: none of the smaller ones tells an animal from the grass.
+    """
+    inside, outside = [], []
+    for sample, own in zip(samples, words, strict=True):
+        if k not in sample.tags:
+            continue
+        mask = _mask(context, sample)
+        parts = torch.stack([(mask == k + 1).float(), (mask == 0).float()])
+        cover, rest = functional.interpolate(parts[None], size=own.shape, mode="area")[0] > HALF
+        if bool(cover.any()) and bool(rest.any()):
+            inside.append(own[cover])
+            outside.append(own[rest])
+    return told_apart(inside, outside, WORDS) if len(inside) >= FOLDS else None

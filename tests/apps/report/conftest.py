@@ -31,6 +31,7 @@ def blob(y, x, size=5.0):
 BARE = (
     "spread.prototypes=false",
     "spread.spreading=false",
+    "evidence.images=0",
     "refine.kind=none",
     "amr.supervision=maps",
 )
