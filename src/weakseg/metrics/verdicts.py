@@ -145,8 +145,8 @@ def _of_class(name: str, own: ClassFigures) -> Iterable[tuple[Severity, str]]:
         yield (
             "red" if cannot else "yellow",
             f"what its masks cover {'cannot' if cannot else 'can hardly'} be told from what they "
-            f"leave of the same images ({own.distinct:.2f}, guessing has 0.50): they may lie beside "
-            "it; look at them, add images without any tag, try a larger cams.long_side",
+            f"leave of the same images ({own.distinct:.2f}, guessing has 0.50): they may lie "
+            "beside it; look at them, add images without any tag, try a larger cams.long_side",
         )
     if own.whole_image >= many:
         yield (
