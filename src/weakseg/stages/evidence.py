@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -80,9 +81,11 @@ def evidence(context: StageContext) -> Mapping[str, object]:
     surfaces = SurfaceWords.found(context, samples)
     learnt = _learnt(context, samples, surfaces, maps_before)
     pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
+    known = [(s, learnt.words[s.id]) for s in pending if s.id in learnt.words]
+    others = surfaces.of(context, [s for s in pending if s.id not in learnt.words])
     done = len(catalog) - len(pending)
     with context.track("evidence", len(catalog), done=done) as advance:
-        for sample, words, _ in surfaces.of(context, pending):
+        for sample, words in chain(known, ((s, words) for s, words, _ in others)):
             kept, maps = maps_before.load(sample)
             if len(maps):
                 size = (maps.shape[-2], maps.shape[-1])
@@ -136,6 +139,7 @@ class _Learnt:
         witnesses: `untagged` (images without any tag) or `others` (without the class's).
         told: The classifier of word histograms, of one column or one for each class.
         fold: Of each image learnt from, by id.
+        words: The same images' words, by stage.
         thresholds: By class, in log odds.
         strengths: By class, 0..1.
     """
@@ -143,6 +147,7 @@ class _Learnt:
     witnesses: str
     told: HeldOut
     fold: Mapping[str, int]
+    words: Mapping[str, list[Tensor]]
     thresholds: Tensor
     strengths: Tensor
 
@@ -206,7 +211,14 @@ def _learnt(
         strengths = known**2 * (2 - 2 * torch.tensor(differs))
     fold = {s.id: own for s, own in zip(samples, told.fold.tolist(), strict=True)}
     witnesses = "untagged" if untagged else "others"
-    return _Learnt(witnesses, told, fold, thresholds, strengths.expand(tags.shape[1]))
+    return _Learnt(
+        witnesses,
+        told,
+        fold,
+        {s.id: own for s, own in zip(samples, words, strict=True)},
+        thresholds,
+        strengths.expand(tags.shape[1]),
+    )
 
 
 @one_thread()
