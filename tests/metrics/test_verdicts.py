@@ -65,3 +65,13 @@ def test_the_worst_comes_first_and_empty_maps_say_all():
         }
     )
     assert [(v.about, v.severity) for v in found] == [("dog", "red"), ("cat", "yellow")]
+
+
+@pytest.mark.parametrize(
+    ("distinct", "severities"), [(0.55, ["red"]), (0.7, ["yellow"]), (0.9, []), (None, [])]
+)
+def test_masks_that_are_no_other_stuff_than_the_rest(distinct, severities):
+    own = ClassFigures(images=10, told=0.9, guessed=0.2, distinct=distinct)
+    found = verdicts({"rust": own})
+    assert [verdict.severity for verdict in found] == severities
+    assert all("from what they leave of the same images" in verdict.text for verdict in found)
