@@ -355,6 +355,17 @@ def test_data_that_were_copied_or_moved_are_the_same(weak, source, calls, tmp_pa
     assert all(sample["image"].startswith(str(there)) for sample in record["samples"])
 
 
+def test_a_run_killed_before_it_had_a_catalog_goes_on(weak, source, calls, tmp_path):
+    out = tmp_path / "run"
+    weak("run", source, "--out", out, "--until", "classify")
+    for path in (out / "catalog.json", out / "config.yaml"):
+        path.unlink()
+    shutil.rmtree(out / "classify")
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "contents.json", "report.html"]
+    (out / "report.html").unlink()
+    assert weak("run", source, "--out", out)[0] == 0
+
+
 def test_an_image_of_other_content_is_named(weak, source, calls, tmp_path):
     out = tmp_path / "run"
     weak("run", source, "--out", out)

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -342,6 +343,35 @@ def test_two_processes_in_one_run(run):
         assert f"process {os.getpid()} " in (run.path / ".lock").read_text()
     with run.locked():
         pass
+
+
+HELD = """
+import os, signal, sys, time
+from weakseg.runs.run_dir import RunDir
+with RunDir(sys.argv[1]).locked():
+    if os.fork() == 0:
+        time.sleep(30)  # a process that reads images, which outlives the one that is killed
+        os._exit(0)
+    print("locked", flush=True)
+    time.sleep(30)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked")
+def test_the_lock_of_a_killed_process_ends_though_its_children_live(run):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HELD, run.path], stdout=subprocess.PIPE, start_new_session=True
+    )
+    process.stdout.readline()
+    with pytest.raises(RunError, match="in use"), run.locked():
+        pass
+    process.kill()
+    process.wait()
+    try:
+        with run.locked():
+            pass
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_other_ranks_of_a_launch_share_the_lock(run, monkeypatch):

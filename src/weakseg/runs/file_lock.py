@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from weakseg.types import RunError
@@ -38,6 +38,34 @@ else:
         except OSError:  # a file system without locks: better unguarded than not at all
             return True
         return True
+
+
+_held: set[int] = set()
+"""Open files whose locks this process alone is to hold."""
+
+
+def _close_held() -> None:
+    for handle in _held:
+        with suppress(OSError):
+            os.close(handle)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_held)
+
+
+@contextmanager
+def not_inherited(handle: int) -> Iterator[None]:
+    """Keeps an open file from processes that this one forks, so that its lock ends with this one.
+
+    Else processes that read images would hold it for some seconds longer where this is killed.
+    """
+    _held.add(handle)
+    try:
+        yield
+    finally:
+        _held.discard(handle)
 
 
 @contextmanager

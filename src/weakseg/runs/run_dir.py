@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from weakseg.faults import unprintable
 from weakseg.files import dump_json, is_part, is_running, read_json, sweep, sweep_here, write_atomic
-from weakseg.runs.file_lock import take_lock
+from weakseg.runs.file_lock import not_inherited, take_lock
 from weakseg.runs.processes import first_process
 from weakseg.runs.stage_dir import EARLIER, StageDir
 from weakseg.types import Catalog, RunError, Sample, is_sample_id
@@ -28,7 +28,7 @@ FORMAT = "weakseg-run-1"
 CATALOG, VALIDATION = "catalog.json", "catalog_val.json"
 """What the run is about, and the second split on which its segmentation network is tried."""
 
-_OWN_NAMES = {".lock", "traceback.txt", "truth"}
+_OWN_NAMES = {"contents.json", ".lock", "traceback.txt", "truth"}
 
 
 _PathText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
@@ -144,7 +144,8 @@ class RunDir:
             os.ftruncate(handle, 0)
             os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             self._sweep()
-            yield
+            with not_inherited(handle):
+                yield
             os.ftruncate(handle, 0)
         finally:
             os.close(handle)
