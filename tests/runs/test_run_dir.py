@@ -407,6 +407,23 @@ def test_plain_values_survive_json_and_hash_alike(value):
     assert changed_keys(found, value) == []
 
 
+def test_text_that_is_no_unicode_has_a_hash():
+    assert fingerprint_hash({"a": "\ud800"}) != fingerprint_hash({"a": "\ud801"})
+
+
+def test_what_was_left_in_a_finished_stage_goes_too(run, catalog):
+    run.save_catalog(catalog, source="photos")
+    stage = run.open_stage("masks", PRINT)
+    stage.finish({})
+    part = stage.path / f".{gone()}-1-2.tmp"
+    part.write_bytes(b"half")
+    written = (stage.path / "fingerprint.json").stat().st_mtime_ns
+    with run.locked():
+        assert run.open_stage("masks", PRINT).done
+    assert not part.exists()
+    assert (stage.path / "fingerprint.json").stat().st_mtime_ns == written
+
+
 def test_hash_ignores_order_and_tuples_but_sees_values():
     assert fingerprint_hash({"a": (1, 2), "b": 2}) == fingerprint_hash({"b": 2, "a": [1, 2]})
     assert fingerprint_hash({"a": 1}) != fingerprint_hash({"a": 2})

@@ -166,12 +166,14 @@ class RunDir:
         return "" if is_here and not is_running(int(found.group(1))) else text
 
     def _sweep(self) -> None:
-        """Removes what killed processes left; in finished stages nothing is left any more."""
+        """Removes what killed processes left; below finished stages nothing is left any more."""
         sweep_here(self.path)
         sweep(self.path / "truth")
         sweep(self.path / "review")
         for mark in self.path.glob("*/fingerprint.json"):
-            if not (mark.parent / "done.json").is_file():
+            if (mark.parent / "done.json").is_file():
+                sweep_here(mark.parent)
+            else:
                 sweep(mark.parent)
 
     def save_config(self, text: str) -> None:
@@ -328,7 +330,8 @@ class RunDir:
             if goes_on:
                 stage.set_networks_aside()
             stage.empty(keep=EARLIER if goes_on else "")
-        stage.write_json("fingerprint.json", fingerprint)
+        if not stage.holds(fingerprint):
+            stage.write_json("fingerprint.json", fingerprint)
         return stage
 
     def check_stage(

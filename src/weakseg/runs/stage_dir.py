@@ -36,7 +36,7 @@ _SPENT = "spent.json"
 def fingerprint_hash(fingerprint: Mapping[str, object]) -> str:
     """A short hash of a nested fingerprint, the same for the same content in any order of keys."""
     text = json.dumps(plain(fingerprint), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
 def changed_keys(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
