@@ -15,6 +15,37 @@ from weakseg.types import Catalog, Sample
 
 CLASSES = ("cat", "dog")
 H, W = 96, 128
+CONTRAST = """(() => {
+  const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = colour => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = colour;
+    context.fillRect(0, 0, 1, 1);
+    return context.getImageData(0, 0, 1, 1).data;
+  };
+  const behind = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = rgba(getComputedStyle(e).backgroundColor);
+      if (colour[3] > 200) return colour;
+    }
+  };
+  const light = colour => [0.2126, 0.7152, 0.0722].reduce((sum, weight, k) => {
+    const v = colour[k] / 255;
+    return sum + weight * (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  }, 0);
+  const found = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement;
+    if (!texts.currentNode.data.trim() || !element.checkVisibility() || element.closest("script")) continue;
+    const style = getComputedStyle(element);
+    const pair = [light(rgba(style.color)), light(behind(element))].sort((a, b) => b - a);
+    found.push([texts.currentNode.data.trim(), (pair[0] + 0.05) / (pair[1] + 0.05), parseFloat(style.fontSize)]);
+  }
+  return found;
+})()"""
+"""Every visible text of a page, with its contrast and its size in pixels."""
+
 BARE = (
     "amr.compensation=false",
     "spread.prototypes=false",
@@ -69,6 +100,11 @@ def write_run(folder, count=6, *, maps=True):
             kept.save(opened, sample.id)
         opened.finish(finished.get(stage, {"images": count}))
     return run.path
+
+
+@pytest.fixture(scope="session")
+def contrast():
+    return CONTRAST
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from weakseg.ops.walk import random_walk
+from weakseg.ops.arguments import finite_maps
+from weakseg.ops.walk import Walker
 
 OBJECT, BESIDE = 1, 2
 """Values of a scribble: on the object, and on what is not."""
@@ -58,12 +59,14 @@ def complete_scribbles(
     fixed = torch.stack([scribbles == OBJECT, scribbles == BESIDE]).float()
     if not bool(fixed.flatten(1).any(dim=1).all()):
         raise ValueError("expected a scribble on the object and one beside it; one is missing")
+    boundary = finite_maps(boundary, "a boundary map")
     free = 1 - fixed.sum(dim=0)
     # A scribble holds on a boundary, too.
     boundary = boundary.float() * free
-    shares = fixed
+    walker = Walker(boundary, radius=radius, beta=beta)
+    shares, open_ground = fixed, (1 - boundary).flatten()
     for _ in range(rounds):
-        walked = random_walk(shares, boundary, radius=radius, beta=beta, steps=steps)
+        walked = walker(shares.flatten(1) * open_ground, steps).view_as(fixed)
         total = walked.sum(dim=0)
         shares = torch.where(total > 0, walked / total.clamp_min(1e-30), torch.zeros(()))
         shares = shares * free + fixed

@@ -262,12 +262,29 @@ def random_walk(
     start = (cams.to(dtype) * (1 - boundary)).flatten(1)
     if steps == 0 or start.numel() == 0:
         return start.view(k, h, w)
-    with _denormals_flushed():
-        affinity = transition(boundary, radius, beta)
-        root = affinity.row_sums().sqrt()
-        double_step = affinity.doubled_and_normalized(root)
-        walked = _chebyshev(double_step, start.mul_(root), steps)
-        return walked.div_(root).clamp_(min=0).view(k, h, w)
+    return Walker(boundary, radius=radius, beta=beta)(start, steps).view(k, h, w)
+
+
+class Walker:
+    """Random walks on one boundary map: what does not depend on the maps is computed once.
+
+    Args:
+        boundary: Probability of a boundary in 0..1, float [h,w].
+        radius: In grid pixels.
+        beta: Exponent of the affinities.
+    """
+
+    def __init__(self, boundary: Tensor, *, radius: int, beta: float) -> None:
+        with _denormals_flushed():
+            affinity = transition(boundary, radius, beta)
+            self.root = affinity.row_sums().sqrt()
+            self.double_step = affinity.doubled_and_normalized(self.root)
+
+    def __call__(self, start: Tensor, steps: int) -> Tensor:
+        """The maps start·T^steps [K,h·w] of `start` [K,h·w], which is overwritten."""
+        with _denormals_flushed():
+            walked = _chebyshev(self.double_step, start.mul_(self.root), steps)
+            return walked.div_(self.root).clamp_(min=0)
 
 
 def _chebyshev(double_step: Stencil, x: Tensor, steps: int) -> Tensor:

@@ -19,36 +19,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("bash") is None, reason="no bash, which joins the pipes"),
 ]
 
-CONTRAST = """(() => {
-  const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgba = colour => {
-    context.clearRect(0, 0, 1, 1);
-    context.fillStyle = colour;
-    context.fillRect(0, 0, 1, 1);
-    return context.getImageData(0, 0, 1, 1).data;
-  };
-  const behind = element => {
-    for (let e = element; e; e = e.parentElement) {
-      const colour = rgba(getComputedStyle(e).backgroundColor);
-      if (colour[3] > 200) return colour;
-    }
-  };
-  const light = colour => [0.2126, 0.7152, 0.0722].reduce((sum, weight, k) => {
-    const v = colour[k] / 255;
-    return sum + weight * (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-  }, 0);
-  const found = [];
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const element = texts.currentNode.parentElement;
-    if (!texts.currentNode.data.trim() || !element.checkVisibility() || element.closest("script")) continue;
-    const style = getComputedStyle(element);
-    const pair = [light(rgba(style.color)), light(behind(element))].sort((a, b) => b - a);
-    found.push([texts.currentNode.data.trim(), (pair[0] + 0.05) / (pair[1] + 0.05), parseFloat(style.fontSize)]);
-  }
-  return found;
-})()"""
-
 
 class Browser:
     """Chromium by its debugging protocol: JSON messages with a zero byte after each."""
@@ -151,12 +121,14 @@ def page(evil_run):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_it_fits_is_legible_and_asks_the_network_for_nothing(browser, page, width, scheme):
+def test_it_fits_is_legible_and_asks_the_network_for_nothing(
+    browser, page, contrast, width, scheme
+):
     browser.open(page, width, scheme)
     assert browser.run(
         "[innerWidth, document.documentElement.scrollWidth <= document.documentElement.clientWidth]"
     ) == [width, True]
-    texts = browser.run(CONTRAST)
+    texts = browser.run(contrast)
     assert len(texts) > 100
     assert [text for text in texts if text[1] < 4.5] == []
     assert [text for text in texts if text[2] < 12] == []

@@ -155,13 +155,36 @@ def test_a_region_comes_and_goes_with_a_click(page_of, run_folder):
 
 def test_a_scribble_is_completed_up_to_the_boundaries(page_of, run_folder):
     page = page_of
+    page.mouse.click(*place(page, 50, 45))  # first the region goes
+    version(page, 1)
     page.keyboard.press("s")
     drag(page, (45, 45), (65, 45))
-    version(page, 1)
+    version(page, 2)
     mask = now(run_folder)[1]
     assert (mask[26:64, 36:74] == 1).all()
     assert (mask[:, 95:] == 0).all()
     assert (mask[80:] == 0).all()
+
+
+def test_a_scribble_adds_and_one_beside_the_object_takes_away(page_of, run_folder):
+    page = page_of
+    page.keyboard.press("b")
+    drag(page, (60, 45), (110, 45))  # from the object out into the grass
+    version(page, 1)
+    page.keyboard.press("s")
+    with page.expect_response("**/api/complete*"):
+        drag(page, (45, 35), (65, 35))
+    page.wait_for_timeout(300)
+    settled(page)
+    assert (now(run_folder)[1][45, 90:110] == 1).all()  # what is there stays
+    page.keyboard.down("Shift")
+    with page.expect_response("**/api/draw*"):
+        drag(page, (100, 40), (100, 52))
+    page.keyboard.up("Shift")
+    settled(page)
+    mask = now(run_folder)[1]
+    assert (mask[45, 95:110] == 0).all()
+    assert (mask[26:64, 36:74] == 1).all()
 
 
 def test_keys_do_everything(page_of, run_folder):
@@ -337,3 +360,18 @@ def test_two_thousand_images_scroll_smoothly(tmp_path, make_run, serve, opened):
         page.keyboard.press("ArrowLeft")
         look(page, "photo_01998")
         assert read_mask(run / "masks" / "photo_01998.png").shape == (H, W)
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_is_legible(run_folder, review_address, opened, contrast, scheme, width):
+    reviews = ReviewDir(run_folder, CLASSES)
+    for number, state in enumerate(("accepted", "corrected", "rejected")):
+        key = f"photo_0000{number}"
+        made = read_mask(run_folder / "masks" / f"{key}.png")
+        reviews.change(key, None, lambda: (["cat"], made), who="ann", action="x", state=state)  # noqa: B023
+    page = opened(review_address, width=width, scheme=scheme)
+    texts = page.evaluate(contrast)
+    assert len(texts) > 20
+    assert [text for text in texts if text[1] < 4.5] == []
+    assert [text for text in texts if text[2] < 11] == []

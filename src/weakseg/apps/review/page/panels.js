@@ -95,7 +95,7 @@ export function showOptions(desk) {
       button.addEventListener("click", () => desk.side(beside));
       segments.append(button);
     }
-    parts.push(made("b", `Scribble: ${name}`), segments, made("p", "Shift scribbles on the other side."));
+    parts.push(made("b", `Scribble: ${name}`), segments, made("p", "Shift: the other side."));
   }
   if (id === "polygon") {
     const button = made("button", "Close", { type: "button" });

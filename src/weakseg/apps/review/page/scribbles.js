@@ -65,12 +65,12 @@ export class Scribbles {
     return { data, width: canvas.width, height: canvas.height };
   }
 
-  // The mask as before the scribbles; parts of the class that a scribble touches give way to what
-  // the scribbles say, others stay.
+  // The mask as before the scribbles, with the object added; parts of the class on which somebody
+  // scribbled that it is not there stay only where the object is.
   merged(mask, inside, label) {
     const drawn = this.base.slice(), { width, height } = mask;
-    for (const { points } of this.strokes)
-      for (const point of points) {
+    for (const { value, points } of this.strokes)
+      for (const point of value === 2 ? points : []) {
         const x = Math.floor(point.x), y = Math.floor(point.y);
         if (x < 0 || y < 0 || x >= width || y >= height || drawn[y * width + x] !== label) continue;
         const stack = [y * width + x];
