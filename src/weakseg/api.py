@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from weakseg.runs.processes import first_process, working_together
 from weakseg.types import Catalog, ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def check(
         return check_catalog(source, kind=kind, split=split, progress=progress, **reading)
 
 
+@working_together()
 def run(
     source: Path | str,
     out: Path | str,
@@ -169,12 +171,12 @@ def run(
         OF_MAPS,
         STAGES,
         Validation,
+        assist_pipeline,
         refinement_stages,
         run_pipeline,
         stages_until,
     )
     from weakseg.runs.contents import CONTENTS, Contents
-    from weakseg.runs.processes import first_process
     from weakseg.runs.run_dir import VALIDATION, RunDir
 
     if isinstance(config, RunConfig):
@@ -195,6 +197,9 @@ def run(
     if log:
         check_tracker(log)
     folder = RunDir(out)
+    if not first_process():
+        table = STAGES if maps is None else refinement_stages(Path(maps), "")
+        return assist_pipeline(settings, folder, stages=table)
     folder.check()
     contents = Contents(folder.path / CONTENTS)
     catalog, skipped, checked = _checked(
@@ -253,8 +258,6 @@ def run(
             stages=stages,
             contents=contents,
         )
-    if not first_process():
-        return summary
     if any(not stage.skipped for stage in summary.stages) or not _report_of(summary.run).exists():
         _try_report(summary, console)
     return summary
@@ -421,8 +424,6 @@ def _report_of(run: Path) -> Path:
 
 def _try_report(summary: PipelineSummary, console: Console) -> None:
     """Writes the report of what was run; a run is not lost by a report that fails."""
-    if not summary.stages:  # not the first process of its launcher
-        return
     try:
         report(summary.run, console=console)
     except Exception as error:

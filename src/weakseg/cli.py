@@ -6,7 +6,6 @@ Nothing heavy is imported before a command runs, so that `--help` answers at onc
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import shlex
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from weakseg import __version__
 from weakseg.command_line import SHELLS, USER_ERROR, Parser, complain, completion
-from weakseg.types import WeaksegError
+from weakseg.types import WeaksegError, exit_code
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,8 +30,6 @@ FAULTS, BUG, INTERRUPTED = 1, 70, 130
 """Exit codes: faults found by `check`, a fault of weakseg, Ctrl-C; `USER_ERROR` is the fourth.
 
 `label` has the first, too, where images were bad, and `status` where something is wrong."""
-
-_USERS_OWN = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}
 
 
 _Command = Callable[[str, Callable[[argparse.Namespace], int], str], Parser]
@@ -379,7 +376,7 @@ def _failed(error: BaseException, options: argparse.Namespace, words: Sequence[s
     if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    if isinstance(error, OSError) and error.errno in _USERS_OWN:
+    if isinstance(error, OSError) and exit_code(error) == USER_ERROR:
         complain(f"error: {error.filename or 'cannot write'}: {error.strerror}")
         return USER_ERROR
     return _bug(error, options)

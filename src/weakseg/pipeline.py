@@ -23,7 +23,7 @@ from weakseg.runs.contents import CONTENTS, Contents, catalog_digest, truth_dige
 from weakseg.runs.context import StageContext
 from weakseg.runs.corrections import NO_CORRECTIONS, Corrections, read_corrections
 from weakseg.runs.outside_faults import outside_faults_told
-from weakseg.runs.processes import first_process
+from weakseg.runs.processes import process_count, told, wait_for_all
 from weakseg.runs.review_dir import REVIEW
 from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.runs.run_samples import RunSamples
@@ -52,8 +52,6 @@ class Stage:
         truth: Whether it reads the true masks; by the settings, if a function.
         validation: Whether it reads the second split; without one there is no such stage.
         when: Whether the settings ask for it at all.
-        distributed: Whether all processes of a launcher (`accelerate launch`) work on it together;
-            the other stages are the first process's alone.
         inputs: Hash of what it reads beside settings, samples and other stages' results.
         corrected: Whether it reads the masks that people corrected.
     """
@@ -65,7 +63,6 @@ class Stage:
     function: str | StageFunction
     truth: bool | Callable[[RunConfig], bool] = False
     validation: bool = False
-    distributed: bool = False
     when: Callable[[RunConfig], bool] = lambda _: True
     inputs: str = ""
     corrected: bool = False
@@ -90,7 +87,6 @@ STAGES: tuple[Stage, ...] = (
         needs=(),
         reads=("dry_run", "backbone", "task", "fit", "augment", "review"),
         function="weakseg.stages.classify:classify",
-        distributed=True,
     ),
     Stage(
         "cams",
@@ -113,7 +109,6 @@ STAGES: tuple[Stage, ...] = (
         needs=("classify", "cams", "spread"),
         reads=("dry_run", "backbone", "amr", "spread", "augment", "recalibrate"),
         function="weakseg.stages.recalibrate:recalibrate",
-        distributed=True,
         when=lambda config: config.amr.compensation,
     ),
     Stage(
@@ -147,7 +142,6 @@ STAGES: tuple[Stage, ...] = (
         reads=("dry_run", "backbone", "relate", "review"),
         corrected=True,
         function="weakseg.stages.relate:relate",
-        distributed=True,
         when=lambda config: config.refine.walks,
     ),
     Stage(
@@ -190,7 +184,6 @@ STAGES: tuple[Stage, ...] = (
         corrected=True,
         function="weakseg.stages.segment:segment",
         truth=lambda config: config.segment.truth_masks,
-        distributed=True,
     ),
     Stage(
         "validate",
@@ -383,16 +376,12 @@ def run_pipeline(
     everything = StageContext(
         config, catalog, run, StageDir(run.path), console, second, corrections
     )
-    if not first_process():
-        _assist(everything, wanted, prints)
-        return PipelineSummary(run.path, (), time.monotonic() - begun)
-
     samples = RunSamples(run, contents, uncorrected, catalog, source, split, skipped, checked)
-    told = partial(samples.changes, second)
+    changed = partial(samples.changes, second)
     with run.locked():
         for stage in wanted:
             own_print = prints[stage.name]
-            run.check_stage(stage.name, own_print, force=force, reviewed=reviewed, told=told)
+            run.check_stage(stage.name, own_print, force=force, reviewed=reviewed, told=changed)
         samples.save()
         if validation:
             run.save_catalog(
@@ -430,6 +419,7 @@ def run_pipeline(
                 )
             seconds = float(folder.record["seconds"])
             summaries.append(StageSummary(stage.name, already, seconds, folder.summary))
+    told(None)
     if dry:
         _say(console, f"DRY RUN, each training of {_steps(config)}: {_NOTHING}")
     peak, child = _peak_memory()
@@ -444,14 +434,19 @@ def _work(stage: Stage, everything: StageContext, lose: Lose | None, dry: Collec
     config, folder = everything.config, everything.dir
 
     def work(context: StageContext) -> Mapping[str, object]:
+        told(stage.name)  # to `assist_pipeline`
         with folder.timed(), _told(stage, config, context.catalog):
-            return stage.load()(context)
+            summary = stage.load()(context)
+            wait_for_all()
+        return summary
 
     _log.info("stage %s begins, fingerprint %s", stage.name, fingerprint_hash(folder.fingerprint))
     if "backbone" in stage.reads:
         everything.say(f"{stage.name}: loading {config.backbone.name}")
     context = replace(everything, config=declared_settings(config, stage.name, stage.reads))
-    summary = attempted(work, context, stage.name, lose)
+    # Several processes end together where one of them fails.
+    alone = process_count() == 1
+    summary = attempted(work, context, stage.name, lose) if alone else work(context)
     folder.finish({**summary, **_mark(config, stage, dry)})
     gc.collect()
     release_memory()
@@ -491,24 +486,44 @@ def _mark(config: RunConfig, stage: Stage, dry: Collection[str]) -> Mapping[str,
     return {"dry_run": config.dry_run} if stage.name in dry else {}
 
 
-def _assist(
-    context: StageContext, stages: Sequence[Stage], prints: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """What a process that is not the first of its launcher does: its part of distributed stages.
+def assist_pipeline(
+    config: RunConfig, run: RunDir, *, stages: Sequence[Stage] = STAGES
+) -> PipelineSummary:
+    """What a process that is not the first of its launcher does: its share of every stage.
 
-    It says nothing of what is shared and finished, but waits until the first process has made what
-    a stage needs.
+    The first process runs `run_pipeline`; it says which stage is next, and is the only one that
+    checks, prints and writes what is of the whole run.
+
+    Args:
+        config: The settings, the same in all processes.
+        run: The run's folder.
+        stages: The table.
+
+    Returns:
+        A summary without stages.
     """
-    for stage in stages:
-        folder = StageDir(context.run.path / stage.name)
-        if not stage.distributed or folder.holds(prints[stage.name]):
-            continue
-        needs = [need for need in stage.needs if need in prints]
-        while not all(StageDir(context.run.path / need).holds(prints[need]) for need in needs):
-            time.sleep(0.2)
-        own = declared_settings(context.config, stage.name, stage.reads)
-        with _told(stage, context.config, context.catalog):
-            stage.load()(replace(context, config=own, dir=folder))
+    begun = time.monotonic()
+    rows = {stage.name: stage for stage in stages}
+    everything: StageContext | None = None
+    while (name := told(None)) is not None:
+        everything = everything or _assisting(config, run)
+        own = declared_settings(config, name, rows[name].reads)
+        with _told(rows[name], config, everything.catalog):
+            rows[name].load()(replace(everything, config=own, dir=StageDir(run.path / name)))
+            wait_for_all()
+        gc.collect()
+        release_memory()
+    return PipelineSummary(run.path, (), time.monotonic() - begun)
+
+
+def _assisting(config: RunConfig, run: RunDir) -> StageContext:
+    """The context that the first process keeps in the run's folder before its first stage."""
+    catalog = run.load_catalog(source_tags=True)
+    corrections = read_corrections(run.path, catalog) or NO_CORRECTIONS
+    folder, catalog = StageDir(run.path), corrections.applied(catalog)
+    silent = StageContext.silent(config, catalog, run, folder, corrections)
+    there = (run.path / VALIDATION).is_file()
+    return replace(silent, validation=run.load_catalog(VALIDATION) if there else None)
 
 
 def _told(stage: Stage, config: RunConfig, catalog: Catalog) -> AbstractContextManager[None]:

@@ -28,13 +28,16 @@ _MEMORY = Path("/proc/meminfo")
 def available_processors() -> int:
     """Processors that this process may run on: of the machine, its affinity and its container.
 
+    Where a launcher started several processes on this machine, each has its part of them.
+
     Returns:
         At least 1.
     """
     affinity = getattr(os, "sched_getaffinity", None)
     count = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     quota = _container_quota()
-    return max(1, count if quota is None else min(count, math.ceil(quota)))
+    count = count if quota is None else min(count, math.ceil(quota))
+    return max(1, count // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def _container_quota() -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
@@ -36,6 +37,21 @@ class RunError(WeaksegError):
 
 class WeightsError(WeaksegError):
     """A backbone's weights cannot be had."""
+
+
+_USERS_OWN = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}
+
+
+def exit_code(error: BaseException) -> int:
+    """What a process that ends by an error exits with.
+
+    Returns:
+        2 for what the user can fix, 130 after Ctrl-C, 70 for a fault of weakseg.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    own = isinstance(error, OSError) and error.errno in _USERS_OWN
+    return 2 if own or isinstance(error, WeaksegError) else 70
 
 
 class Annotation(Protocol):

@@ -137,7 +137,9 @@ class MaskedViews(Dataset[tuple[Tensor, Tensor]]):
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index) over all epochs, shuffled anew in each, the same for the same seed.
 
-    An epoch's last batch is filled from its start, so that all batches have one size.
+    An epoch's last batch is filled from its start, so that all batches have one size. Batches may
+    be given in pieces, one after the other, to be accumulated or shared by processes: the batches
+    are the same ones however many pieces they are given in.
 
     Args:
         count: Number of items.
@@ -145,6 +147,7 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
         epochs: Number of epochs.
         seed: Of the order.
         limit: Most batches in all; None: those of all epochs.
+        pieces: Equal pieces that each batch is given in; the length counts pieces.
     """
 
     def __init__(
@@ -155,24 +158,36 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
         seed: int = 0,
         *,
         limit: int | None = None,
+        pieces: int = 1,
     ) -> None:
-        self.count, self.batch_size, self.epochs, self.seed = count, batch_size, epochs, seed
+        if batch_size % pieces:
+            raise ValueError(f"expected a multiple of {pieces} items a batch, got {batch_size}")
+        self.count, self.epochs, self.seed = count, epochs, seed
+        self.whole, self.pieces, self.limit = batch_size, pieces, limit
+        # Of what is given at once: accelerate takes shorter batches for incomplete ones.
+        self.batch_size = batch_size // pieces
         self.batches_per_epoch = -(-count // batch_size)
-        self.limit = limit
 
-    def __len__(self) -> int:
+    @property
+    def batches(self) -> int:
+        """How many batches there are in all, whole ones."""
         batches = self.epochs * self.batches_per_epoch
         return batches if self.limit is None else min(batches, self.limit)
 
+    def __len__(self) -> int:
+        return self.batches * self.pieces
+
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return islice(self._all(), len(self))
+        for batch in islice(self._all(), self.batches):
+            for start in range(0, self.whole, self.batch_size):
+                yield batch[start : start + self.batch_size]
 
     def _all(self) -> Iterator[list[tuple[int, int]]]:
         for epoch in range(self.epochs):
             generator = torch.Generator().manual_seed(hash((self.seed, epoch)) & (2**63 - 1))
             order = torch.randperm(self.count, generator=generator).tolist()
-            for start in range(0, self.batches_per_epoch * self.batch_size, self.batch_size):
-                places = range(start, start + self.batch_size)
+            for start in range(0, self.batches_per_epoch * self.whole, self.whole):
+                places = range(start, start + self.whole)
                 yield [(epoch, order[place % self.count]) for place in places]
 
 

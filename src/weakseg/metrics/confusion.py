@@ -131,6 +131,10 @@ class ConfusionMatrix:
             )
         self.counts += inside
 
+    def add(self, counts: Tensor) -> None:
+        """Adds the counts [C,C] of other images."""
+        self.counts += counts.to(self.counts.device)
+
 
 def check_classes(classes: int) -> None:
     """Raises ValueError if label maps of bytes cannot hold so many classes."""

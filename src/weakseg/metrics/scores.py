@@ -132,6 +132,23 @@ class MaskScorer:
             matrix.update(prediction, truth.masked_fill(~trimap_band(truth, width), IGNORE))
         self.images += 1
 
+    @property
+    def tally(self) -> list[Tensor]:
+        """All that was counted so far: for `add` of another scorer with the same settings."""
+        boundary = self._boundary
+        matrices = [self._matrix, *self._trimap.values()]
+        counts = [boundary.intersection, boundary.union, *(matrix.counts for matrix in matrices)]
+        return [torch.tensor(self.images), *counts]
+
+    def add(self, tally: Sequence[Tensor]) -> None:
+        """Adds what a scorer with the same settings counted of other images."""
+        images, intersection, union, *counts = tally
+        self.images += int(images)
+        self._boundary.intersection += intersection
+        self._boundary.union += union
+        for matrix, other in zip([self._matrix, *self._trimap.values()], counts, strict=True):
+            matrix.add(other)
+
     def scores(self, classes: Sequence[str]) -> Scores:
         """The scores so far.
 

@@ -149,6 +149,15 @@ class ThresholdSweep:
             )
         self._hist.index_add_(1, classes, hist[:labels])
 
+    @property
+    def tally(self) -> Tensor:
+        """All that was counted: pixels by true label, class and thresholds reached, int64."""
+        return self._hist
+
+    def add(self, tally: Tensor) -> None:
+        """Adds the tally of other images, at the same thresholds."""
+        self._hist += tally.to(self._hist.device)
+
     def _thresholds_reached(self, score: Tensor) -> Tensor:
         cell = (score * _CELLS).to(torch.int32).flatten()
         reached = self._reached.index_select(0, cell)

@@ -15,6 +15,7 @@ from torch.nn import functional
 from weakseg.models.backbones import Backbone, BackboneSettings, keep_frozen
 from weakseg.models.state_names import NamedState, StateNames, moved_paths
 from weakseg.models.transformers import Features, TokenNorm, feature_map, on_feature_map
+from weakseg.shared_batch import shared_mean, sharing_processes
 from weakseg.types import ConfigError
 
 Amplitude = Literal["density", "unit", "mean"]
@@ -183,8 +184,15 @@ class AttentionModulation(nn.Module):
         x = x.float()
         over = tuple(range(x.ndim)) if self.statistics == "per_batch" else tuple(range(1, x.ndim))
         detached = x.detach()
+        shared = self.statistics == "per_batch" and self.training
         mean = detached.mean(dim=over, keepdim=True)
-        if math.prod(x.shape[axis] for axis in over) > 1:
+        mean = shared_mean(mean) if shared else mean
+        count = math.prod(x.shape[axis] for axis in over)
+        if shared and sharing_processes() > 1:
+            variance = shared_mean((detached - mean).square().mean(dim=over, keepdim=True))
+            count *= sharing_processes()
+            deviation = (variance * (count / (count - 1))).sqrt().clamp_min(1e-6)
+        elif count > 1:
             deviation = detached.std(dim=over, keepdim=True).clamp_min(1e-6)
         else:
             deviation = torch.ones_like(mean)
@@ -192,7 +200,8 @@ class AttentionModulation(nn.Module):
         if self.amplitude == "density":
             return modulation / (math.sqrt(2 * math.pi) * deviation)
         if self.amplitude == "mean":
-            return modulation / modulation.detach().mean(dim=over, keepdim=True)
+            usual = modulation.detach().mean(dim=over, keepdim=True)
+            return modulation / (shared_mean(usual) if shared else usual)
         return modulation
 
 

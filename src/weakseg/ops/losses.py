@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from weakseg.shared_batch import shared_total
 from weakseg.types import IGNORE
 
 Maps = Literal["raw", "normalized"]
@@ -63,7 +64,7 @@ def cross_pseudo_supervision(
         return (spotlight - compensation).abs().mean()
     distance = (_normalized(spotlight) - _normalized(compensation)).abs().mean(dim=(2, 3))
     tags = tags.to(distance.dtype)
-    return (distance * tags).sum() / tags.sum().clamp_min(1)
+    return (distance * tags).sum() / shared_total(tags.sum(), least=1)
 
 
 def refined_labels(maps: Tensor, classes: Tensor, *, sure: float, unsure: float) -> Tensor:
@@ -111,7 +112,9 @@ def recalibration_loss(scores: Tensor, labels: Tensor, tags: Tensor) -> Tensor:
     other = (labels != IGNORE)[:, None] & ~own & shown
     loss = nn.functional.binary_cross_entropy_with_logits(scores, own.float(), reduction="none")
     parts = [own, other, (~shown).expand_as(own)]
-    terms = [(loss * part).sum() / part.sum().clamp_min(1) for part in parts]
+    terms = [
+        (loss * part).sum() / shared_total(part.sum().to(loss.dtype), least=1) for part in parts
+    ]
     return torch.stack(terms).mean()
 
 
@@ -151,11 +154,11 @@ def mask_loss(
     if not blur and not label_smoothing:
         each = nn.functional.cross_entropy(logits, index, reduction="none")
         weight = weights[index] * known
-        return (each * weight).sum() / weight.sum().clamp_min(1e-6)
+        return (each * weight).sum() / shared_total(weight.sum(), least=1e-6)
     soft = soft_labels(labels, logits.shape[1], blur=blur, label_smoothing=label_smoothing)
     each = -torch.logsumexp(logits.log_softmax(dim=1) + soft.log(), dim=1)
     weight = torch.einsum("bchw,c->bhw", soft, weights) * known
-    return (each * weight).sum() / weight.sum().clamp_min(1e-6)
+    return (each * weight).sum() / shared_total(weight.sum(), least=1e-6)
 
 
 def soft_labels(labels: Tensor, count: int, *, blur: int, label_smoothing: float) -> Tensor:

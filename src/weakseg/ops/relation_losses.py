@@ -18,6 +18,7 @@ from weakseg.ops.affinity import (
     pair_labels,
     path_winners,
 )
+from weakseg.shared_batch import shared_total
 
 _EPSILON = 1e-5
 """Added inside the logarithms, as published."""
@@ -74,12 +75,12 @@ def _members(code: Tensor) -> Tensor:
 
 
 def _counts(codes: Tensor) -> Tensor:
-    """How many pairs bear each of `_KINDS`, at least 1, as floats [3]."""
+    """How many pairs bear each of `_KINDS`, at least 1, as floats [3]; see `shared_total`."""
     total = torch.zeros(len(_KINDS), device=codes.device)
     for part in _chunks(codes):
         for code in codes[:, part].flatten(1):
             total += _members(code).sum(1)
-    return total.clamp_(min=1)
+    return shared_total(total, least=1)
 
 
 def _chunks(codes: Tensor) -> list[slice]:

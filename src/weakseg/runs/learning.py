@@ -59,10 +59,11 @@ def learn(
     limits = [n for n in (settings.steps, config.dry_run) if n is not None]
     batches = ShuffledBatches(
         len(views),  # type: ignore[arg-type]
-        settings.batch_size // pieces,
+        settings.batch_size,
         settings.epochs if epochs is None else epochs,
         config.seed,
-        limit=min(limits) * pieces if limits else None,
+        limit=min(limits) if limits else None,
+        pieces=pieces,
     )
     workers = reading_workers(settings)
     loader = DataLoader(
@@ -72,8 +73,7 @@ def learn(
         collate_fn=collated,
         prefetch_factor=4 if workers else None,
     )
-    steps = len(batches) // pieces
-    with context.track(label, steps, done=steps_done(folder), unit="steps") as advance:
+    with context.track(label, batches.batches, done=steps_done(folder), unit="steps") as advance:
         return fit(
             task,
             loader,

@@ -23,6 +23,7 @@ from weakseg.ops.cams import (
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_batches import image_batches
 from weakseg.runs.image_maps import ImageMaps
+from weakseg.runs.processes import own_share
 from weakseg.stages.classify import load_network
 from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory
@@ -40,7 +41,8 @@ def cams(context: StageContext) -> Mapping[str, object]:
     """Compute the maps of every image that has none yet; writes `<id>.npz` (see `ImageMaps`)."""
     config = context.config
     settings = config.cams
-    pending = [s for s in context.catalog if not context.dir.file(f"{s.id}.npz").is_file()]
+    own = own_share(context.catalog.samples)
+    pending = [s for s in own if not context.dir.file(f"{s.id}.npz").is_file()]
     inference = Inference(config.device, config.precision)
     network = MapNetwork(
         load_network(context).to(inference.device),
@@ -48,8 +50,7 @@ def cams(context: StageContext) -> Mapping[str, object]:
         (images for _, images in map_batches(context, examples(context.catalog.samples))),
         method=settings.method,
     )
-    total, done = len(context.catalog), len(context.catalog) - len(pending)
-    with context.track("cams", total, done=done) as advance:
+    with context.track("cams", len(own), done=len(own) - len(pending)) as advance:
         for samples, images in map_batches(context, pending):
             maps = network.maps(images, [sample.tags for sample in samples], settings)
             for place, sample in enumerate(samples):
@@ -61,7 +62,10 @@ def cams(context: StageContext) -> Mapping[str, object]:
                 )
                 found.save(context.dir, sample.id)
             advance(len(samples))
-    return {"images": total, "maps": sum(len(sample.tags) for sample in context.catalog)}
+    return {
+        "images": len(context.catalog),
+        "maps": sum(len(sample.tags) for sample in context.catalog),
+    }
 
 
 class MapNetwork:

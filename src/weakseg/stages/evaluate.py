@@ -23,6 +23,7 @@ from weakseg.metrics.truth_agreement import TruthAgreement
 from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps, map_stages, map_title
+from weakseg.runs.processes import first_process, gathered, own_share
 from weakseg.runs.terminal_tables import evaluation_tables
 from weakseg.types import IGNORE, DataError, RunError, Sample
 
@@ -55,9 +56,10 @@ def evaluate(context: StageContext) -> dict[str, object]:
     blind: dict[str, float] = context.run.stage("masks").summary.get("thresholds") or {}
     sweeps: dict[str, ThresholdSweep] = {}
     scorer = MaskScorer(len(catalog.classes), settings)
-    agreement = TruthAgreement(catalog.classes)
-    with context.track("evaluate", len(scored)) as advance:
-        for sample in scored:
+    agreements: list[tuple[str, list[int], list[int]]] = []
+    own = own_share(scored)
+    with context.track("evaluate", len(own)) as advance:
+        for sample in own:
             prediction = _read_prediction(context, sample)
             truth = _read_truth(sample, prediction, len(catalog.classes))
             found = _read_maps(context, sample, truth)
@@ -73,8 +75,21 @@ def evaluate(context: StageContext) -> dict[str, object]:
             for name, (maps, classes) in found.items():
                 sweeps[name].update(maps, classes, truth)
             scorer.update(prediction, truth)
-            agreement.update(sample.id, present_labels(truth), {tag + 1 for tag in sample.tags})
+            tagged = [tag + 1 for tag in sample.tags]
+            agreements.append((sample.id, sorted(present_labels(truth)), tagged))
             advance()
+    of_masks = gathered(scorer.tally)
+    of_maps = gathered({name: sweep.tally for name, sweep in sweeps.items()})
+    seen = sorted(each for part in gathered(agreements) for each in part)
+    if not first_process():
+        return {}
+    agreement = TruthAgreement(catalog.classes)
+    for masks_counted, maps_counted in zip(of_masks[1:], of_maps[1:], strict=True):
+        scorer.add([torch.as_tensor(each) for each in masks_counted])
+        for name, tally in maps_counted.items():
+            sweeps[name].add(torch.as_tensor(tally))
+    for image, shown, tagged in seen:
+        agreement.update(image, shown, tagged)
 
     masks = scorer.scores(catalog.classes)
     points = {
@@ -122,12 +137,16 @@ def _count_only(context: StageContext) -> dict[str, object]:
     catalog = context.catalog
 
     def masks() -> Iterator[Tensor]:
-        with context.track("evaluate", len(catalog)) as advance:
-            for sample in catalog:
+        own = own_share(catalog.samples)
+        with context.track("evaluate", len(own)) as advance:
+            for sample in own:
                 yield _read_prediction(context, sample)
                 advance()
 
-    pixels = count_labels(masks(), catalog.classes)
+    parts = gathered(count_labels(masks(), catalog.classes))
+    pixels = {name: sum(part[name] for part in parts) for name in parts[0]}
+    if not first_process():
+        return {}
     record: dict[str, object] = {"images": 0, "images_without_truth": len(catalog)}
     context.dir.write_json("metrics.json", {**record, "pixels": pixels})
     context.console.print(

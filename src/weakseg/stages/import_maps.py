@@ -15,11 +15,14 @@ from weakseg.ops.cams import normalized
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps
 from weakseg.runs.learning import STATE
+from weakseg.runs.processes import first_process, own_share
 
 
 def pretrained(context: StageContext) -> Mapping[str, object]:
     """The pretrained backbone, untrained: the features that boundaries are learnt from."""
     config, catalog = context.config, context.catalog
+    if not first_process():
+        return {}
     require_channels(catalog, config.backbone.in_chans)
     torch.manual_seed(config.seed)
     model = AMR(len(catalog.classes), config.backbone, AMRSettings(compensation=False))
@@ -36,8 +39,9 @@ def import_maps(context: StageContext, folder: Path) -> Mapping[str, object]:
         folder: Where the other program wrote them, see `weakseg.data.map_files`.
     """
     catalog = context.catalog
-    pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
-    with context.track("maps", len(catalog), done=len(catalog) - len(pending)) as advance:
+    own = own_share(catalog.samples)
+    pending = [s for s in own if not context.dir.file(f"{s.id}.npz").is_file()]
+    with context.track("maps", len(own), done=len(own) - len(pending)) as advance:
         for sample in pending:
             maps = read_maps(folder, sample, catalog.classes)
             classes = torch.tensor(sorted(sample.tags), dtype=torch.int64)

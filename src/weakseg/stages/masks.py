@@ -23,6 +23,7 @@ from weakseg.runs.image_maps import (
     map_title,
 )
 from weakseg.runs.parallel import parallel_map
+from weakseg.runs.processes import by_first, gathered, own_share
 from weakseg.types import Sample
 
 
@@ -31,24 +32,22 @@ def masks(context: StageContext) -> Mapping[str, object]:
     catalog, settings = context.catalog, context.config.refine
     last = last_stage(context)
     title = map_title(last, chosen_kind(context, last))
-    thresholds: dict[str, float] = {}
-    for stage in map_stages(context):
-        thresholds |= background_scores(context, stage)
+    thresholds = by_first(lambda: _thresholds(context))
     if settings.threshold is not None:
         thresholds[title] = settings.threshold
     job = _Job(context, last, thresholds[title])
     covered = 0.0
     without: list[str] = []
-    with context.track("masks", len(catalog)) as advance:
-        for sample, share in zip(
-            catalog,
-            parallel_map(job, catalog.samples, workers=context.config.fit.workers),
-            strict=True,
-        ):
+    own = own_share(catalog.samples)
+    with context.track("masks", len(own)) as advance:
+        shares = parallel_map(job, own, workers=context.config.fit.workers)
+        for sample, share in zip(own, shares, strict=True):
             covered += share
             if sample.tags and share == 0:
                 without.append(sample.id)
             advance()
+    covered = sum(gathered(covered))
+    without = sorted(name for part in gathered(without) for name in part)
     return {
         "images": len(catalog),
         "maps": title,
@@ -57,6 +56,14 @@ def masks(context: StageContext) -> Mapping[str, object]:
         "tagged_without_mask": without,
         **context.corrections.summary,
     }
+
+
+def _thresholds(context: StageContext) -> dict[str, float]:
+    """The background threshold of every kind of maps, by title."""
+    found: dict[str, float] = {}
+    for stage in map_stages(context):
+        found |= background_scores(context, stage)
+    return found
 
 
 @dataclass(frozen=True)

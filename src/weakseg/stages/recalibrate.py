@@ -16,8 +16,7 @@ from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps, background_scores, spotlight_stage
 from weakseg.runs.learning import STATE, finish_learning, learn, with_state
 from weakseg.runs.parallel import parallel_map
-from weakseg.runs.processes import first_process
-from weakseg.training.device import accelerator_for
+from weakseg.runs.processes import by_first, own_share, wait_for_all
 from weakseg.training.recalibrate_task import RecalibrateTask
 from weakseg.types import IGNORE, RunError, Sample
 
@@ -30,10 +29,8 @@ def recalibrate(context: StageContext) -> Mapping[str, object]:
     torch.manual_seed(config.seed)
     model = AMR(len(catalog.classes), config.backbone, config.amr, load=False)
     _start(model, context)
-    accelerator = accelerator_for(config.device, config.precision)
-    if first_process():
-        _write_labels(context)
-    accelerator.wait_for_everyone()
+    _write_labels(context)
+    wait_for_all()
     paths = [context.dir.path / _LABELS / f"{sample.id}.png" for sample in catalog]
     views = RecalibrationViews(
         catalog, paths, config.augment, config.seed, channels=config.backbone.in_chans
@@ -77,13 +74,12 @@ def _least(context: StageContext) -> float:
 
 
 def _write_labels(context: StageContext) -> None:
-    catalog = context.catalog
     folder = context.dir.path / _LABELS
-    pending = [sample for sample in catalog if not (folder / f"{sample.id}.png").is_file()]
-    with context.track("labels", len(catalog), done=len(catalog) - len(pending)) as advance:
-        for _ in parallel_map(
-            _Job(context, _least(context)), pending, workers=context.config.fit.workers
-        ):
+    least, own = by_first(lambda: _least(context)), own_share(context.catalog.samples)
+    pending = [sample for sample in own if not (folder / f"{sample.id}.png").is_file()]
+    with context.track("labels", len(own), done=len(own) - len(pending)) as advance:
+        job = _Job(context, least)
+        for _ in parallel_map(job, pending, workers=context.config.fit.workers):
             advance()
 
 

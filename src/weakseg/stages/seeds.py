@@ -22,16 +22,18 @@ from weakseg.runs.image_maps import (
     map_title,
 )
 from weakseg.runs.parallel import parallel_map
+from weakseg.runs.processes import by_first, own_share
 from weakseg.types import Sample
 
 
 def seeds(context: StageContext) -> Mapping[str, object]:
     """Choose both thresholds from all maps, then write `<id>.png` for every image without one."""
     catalog = context.catalog
-    foreground, background = _thresholds(context)
-    pending = [s for s in catalog if not context.dir.file(f"{s.id}.png").is_file()]
+    foreground, background = by_first(lambda: list(_thresholds(context)))
+    own = own_share(catalog.samples)
+    pending = [s for s in own if not context.dir.file(f"{s.id}.png").is_file()]
     job = _Job(context, foreground, background)
-    with context.track("seeds", len(catalog), done=len(catalog) - len(pending)) as advance:
+    with context.track("seeds", len(own), done=len(own) - len(pending)) as advance:
         for _ in parallel_map(job, pending, workers=context.config.fit.workers):
             advance()
     return {

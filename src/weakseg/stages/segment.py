@@ -21,10 +21,9 @@ from weakseg.ops.tta import PredictSettings
 from weakseg.predict import MODEL, Labeler, label_samples
 from weakseg.runs.context import StageContext
 from weakseg.runs.learning import begin_warm, learn
-from weakseg.runs.processes import first_process
+from weakseg.runs.processes import by_first, first_process, gathered, own_share, wait_for_all
 from weakseg.runs.stage_dir import EARLIER
 from weakseg.stages.classify import load_network
-from weakseg.training.device import accelerator_for
 from weakseg.training.fit import CHECKPOINT, LOG
 from weakseg.training.mask_task import MaskTask
 from weakseg.types import DataError, RunError, Sample
@@ -106,14 +105,13 @@ def _trained(
     context: StageContext, labelled: LabelledImages, folder: Path, label: str
 ) -> Segmenter:
     """The network trained on these masks; one that is there already is taken."""
-    if not (folder / MODEL / CONFIG).is_file():
-        accelerator = accelerator_for(context.config.device, context.config.precision)
+    if not by_first((folder / MODEL / CONFIG).is_file):
         trained = _train(context, labelled, folder, label)
         if first_process():
             trained.save_pretrained(folder / MODEL)
             (folder / MODEL / f"{EARLIER}{WEIGHTS}").unlink(missing_ok=True)
             (folder / CHECKPOINT).unlink(missing_ok=True)
-        accelerator.wait_for_everyone()
+        wait_for_all()
     return Segmenter.from_pretrained(folder / MODEL)
 
 
@@ -137,12 +135,11 @@ def _train(context: StageContext, labelled: LabelledImages, folder: Path, label:
     share = begin_warm(model, context, folder / MODEL / WEIGHTS)
     balance = settings.task.balance
     task = MaskTask(model, settings.task, balancing_weights(counts, balance) if balance else None)
-    piece = settings.fit.batch_size // settings.fit.accumulate
     samples, masks = labelled.samples, labelled.masks
     if not settings.truth_masks:
         samples, masks = context.corrections.learnt_from(samples, masks, config.review.weight)
-    pieces = -(-len(samples) // piece)
-    epochs = max(1, round(share * labelled.steps * settings.fit.accumulate / pieces))
+    batches = -(-len(samples) // settings.fit.batch_size)
+    epochs = max(1, round(share * labelled.steps / batches))
     views = MaskedViews(samples, masks, settings.augment, config.seed, channels=channels)
     learn(context, label, task, views, settings.fit, folder=folder, epochs=epochs)
     return task.trained
@@ -154,7 +151,7 @@ def _label_counts(context: StageContext, labelled: LabelledImages) -> Tensor:
     truth = context.config.segment.truth_masks
     counts = torch.zeros(256, dtype=torch.int64)
     pairs = [*zip(labelled.samples, labelled.masks, strict=True), *labelled.held_out]
-    for sample, path in pairs:
+    for sample, path in own_share(pairs):
         try:
             mask = read_mask(path)
         except DataError as error:
@@ -169,7 +166,8 @@ def _label_counts(context: StageContext, labelled: LabelledImages) -> Tensor:
                 "classes; fix the mask, or remove the folder if weakseg made it"
             )
         counts += torch.bincount(mask.flatten(), minlength=256)
-    return counts[: classes + 1]
+    parts = [torch.as_tensor(part) for part in gathered(counts)]
+    return torch.stack(parts).sum(dim=0)[: classes + 1]
 
 
 def _agreements(
@@ -209,9 +207,8 @@ def _relabelled(
     context: StageContext, model: Segmenter, labelled: LabelledImages, folder: Path
 ) -> LabelledImages:
     """The same images with the network's masks, within the images' tags."""
-    accelerator = accelerator_for(context.config.device, context.config.precision)
     everything = [*labelled.samples, *(sample for sample, _ in labelled.held_out)]
-    own = everything[accelerator.process_index :: accelerator.num_processes]
+    own = own_share(everything)
     missing = [sample for sample in own if not (folder / f"{sample.id}.png").is_file()]
     settings, classes = context.config.segment.relabel, context.catalog.classes
     with context.track("relabel", len(own), done=len(own) - len(missing)) as advance:
@@ -219,7 +216,7 @@ def _relabelled(
         for sample, labels in label_samples(labeler, missing, within_tags=True):
             write_mask(folder / f"{sample.id}.png", labels, classes)
             advance()
-    accelerator.wait_for_everyone()
+    wait_for_all()
     return replace(
         labelled,
         masks=[folder / f"{sample.id}.png" for sample in labelled.samples],

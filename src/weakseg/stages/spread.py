@@ -21,6 +21,7 @@ from weakseg.ops.prototypes import (
 )
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import BRANCHES, ImageMaps
+from weakseg.runs.processes import first_process, own_share, wait_for_all
 from weakseg.stages.cams import map_batches
 from weakseg.stages.classify import load_network
 from weakseg.training.device import Inference
@@ -43,8 +44,9 @@ def spread(context: StageContext) -> Mapping[str, object]:
     prototypes: dict[str, dict[int, Prototypes]] = {}
     if settings.prototypes:
         prototypes = _prototypes(context, network, inference)
-    pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
-    with context.track("spread", len(catalog), done=len(catalog) - len(pending)) as advance:
+    own = own_share(catalog.samples)
+    pending = [s for s in own if not context.dir.file(f"{s.id}.npz").is_file()]
+    with context.track("spread", len(own), done=len(own) - len(pending)) as advance:
         for samples, images in map_batches(context, pending, _MAX_PIXELS):
             pixels = images.to(inference.device, memory_format=torch.channels_last).float() / 255
             with torch.no_grad():
@@ -104,9 +106,10 @@ def _prototypes(
     if network.compensation is not None:
         heads["compensation"] = network.compensation.head
     path = context.dir.file(_CENTRES)
-    if not path.is_file():
+    if first_process() and not path.is_file():
         centres = _centres(context, network, inference, list(heads))
         context.dir.write_bytes(_CENTRES, save(centres))
+    wait_for_all()
     device = heads["spotlight"].weight.device
     found: dict[str, dict[int, Prototypes]] = {branch: {} for branch in heads}
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from weakseg.data.images import image_size, read_mask, read_sample
@@ -14,6 +15,7 @@ from weakseg.ops.crf import CRFSettings, DenseCRF
 from weakseg.ops.seeds import scaled_crf
 from weakseg.predict import MODEL, Labeler, label_samples
 from weakseg.runs.context import StageContext
+from weakseg.runs.processes import first_process, gathered, own_share
 from weakseg.runs.terminal_tables import mask_table
 from weakseg.training.memory import kept_memory
 from weakseg.types import DataError, Sample
@@ -31,7 +33,8 @@ def validate(context: StageContext) -> Mapping[str, object]:
     catalog, config = context.validation, context.config
     assert catalog is not None
     classes = context.catalog.classes
-    for sample in catalog:
+    own = own_share(catalog.samples)
+    for sample in own:
         _check_truth(sample, len(classes))
     labeler = Labeler.from_run(
         context.run.stage("segment").path / MODEL,
@@ -40,18 +43,23 @@ def validate(context: StageContext) -> Mapping[str, object]:
         scales=config.predict.scales,
         mirror=config.predict.mirror,
     )
-    missing = [sample for sample in catalog if not context.dir.file(f"{sample.id}.png").is_file()]
-    with context.track("validate", len(catalog), done=len(catalog) - len(missing)) as advance:
+    missing = [sample for sample in own if not context.dir.file(f"{sample.id}.png").is_file()]
+    with context.track("validate", len(own), done=len(own) - len(missing)) as advance:
         crf = config.predict.crf
         found = _refined(labeler, missing, crf) if crf else label_samples(labeler, missing)
         for sample, labels in found:
             write_mask(context.dir.file(f"{sample.id}.png"), labels, classes)
             advance()
     scorer = MaskScorer(len(classes), config.evaluate)
-    for sample in catalog:
+    for sample in own:
         if sample.mask is not None:
             mask = read_mask(context.dir.file(f"{sample.id}.png"))
             scorer.update(mask, read_mask(sample.mask))
+    tallies = gathered(scorer.tally)
+    if not first_process():
+        return {}
+    for tally in tallies[1:]:
+        scorer.add([torch.as_tensor(each) for each in tally])
     scores = scorer.scores(classes)
     counts = {"images": scores.images, "images_without_truth": len(catalog) - scores.images}
     if not scores.images:

@@ -11,6 +11,7 @@ from weakseg.ops.cams import grid_size, upsampled
 from weakseg.ops.walk import random_walk
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps, chosen_map, map_stage
+from weakseg.runs.processes import own_share
 from weakseg.stages.cams import map_batches
 from weakseg.stages.classify import load_network
 from weakseg.stages.evidence import evidence_strengths
@@ -29,14 +30,15 @@ def walk(context: StageContext) -> Mapping[str, object]:
     walked^(1 − w) · before^w. Beside the maps `walk` it keeps the `boundary` probabilities [h,w].
     """
     config, catalog = context.config, context.catalog
-    pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
+    own = own_share(catalog.samples)
+    pending = [s for s in own if not context.dir.file(f"{s.id}.npz").is_file()]
     inference = Inference(config.device, config.precision)
     network = load_network(context).to(inference.device)
     network = network.to(memory_format=torch.channels_last)
     net = load_relations(context).to(inference.device)
     stage = map_stage(context)
     strengths = evidence_strengths(context)
-    with context.track("walk", len(catalog), done=len(catalog) - len(pending)) as advance:
+    with context.track("walk", len(own), done=len(own) - len(pending)) as advance:
         for samples, images in map_batches(context, pending, _MAX_PIXELS):
             pixels = images.to(inference.device, memory_format=torch.channels_last)
             grid = grid_size(pixels.shape[-2], pixels.shape[-1])

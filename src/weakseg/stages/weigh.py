@@ -12,6 +12,7 @@ from weakseg.ops.cams import grid_size, normalized, resized_images, weighted_cam
 from weakseg.ops.propagation import spread_over_scales
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import SPREAD, ImageMaps
+from weakseg.runs.processes import own_share
 from weakseg.stages.cams import MapNetwork, examples, map_batches
 from weakseg.stages.recalibrate import load_branches
 from weakseg.training.device import Inference
@@ -40,8 +41,9 @@ def weigh(context: StageContext) -> Mapping[str, object]:
         ("compensation", "spotlight") if moved else ("compensation",),
         config.cams.method,
     )
-    pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
-    with context.track("weigh", len(catalog), done=len(catalog) - len(pending)) as advance:
+    share = own_share(catalog.samples)
+    pending = [s for s in share if not context.dir.file(f"{s.id}.npz").is_file()]
+    with context.track("weigh", len(share), done=len(share) - len(pending)) as advance:
         for samples, images in map_batches(context, pending, _MAX_PIXELS):
             maps = own.maps(images, [sample.tags for sample in samples], config.cams)
             details: list[Tensor] = []

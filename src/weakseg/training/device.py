@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import torch
@@ -54,6 +55,8 @@ def accelerator_for(device: Device, precision: Precision, accumulate: int = 1) -
     kept = PartialState._shared_state.get("device")
     moves = kept is not None and torch.device(kept).type != place.type
     AcceleratorState._reset_state(reset_partial_state=moves)
+    # Depthwise kernels have one layout by two descriptions, of which torch's DDP warns.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision="bf16" if bf16 else "no",

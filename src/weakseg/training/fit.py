@@ -184,12 +184,14 @@ def fit(
     for count, batch in enumerate(raised(batches)):
         if step == steps:
             break
-        place = count % settings.accumulate, accelerator.process_index
+        place = count % settings.accumulate
         factor = schedule(step, steps, power=settings.power, warmup=settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * group["lr_scale"] * factor
         with accelerator.accumulate(wrapped):
-            losses = pieces.add(batch, random_seed(seed, step, *place), first=place[0] == 0)
+            losses = pieces.add(
+                batch, random_seed(seed, step), _number(place, accelerator), first=place == 0
+            )
             clip(accelerator)
             fast.step()
             fast.zero_grad()
@@ -198,6 +200,7 @@ def fit(
         if not accelerator.sync_gradients:
             continue
         step += 1
+        logged = _mean(logged, accelerator)
         after_step()
         if not math.isfinite(logged["loss"]):
             raise RunError(
@@ -222,16 +225,28 @@ def fit(
     return FitSummary(step, done, sum(recent) / max(1, len(recent)), speed)
 
 
-def random_seed(seed: int, step: int, piece: int, process: int) -> int:
-    """The seed of what a piece of a batch draws: another one in each step, piece and process.
+def random_seed(seed: int, step: int) -> int:
+    """The seed of what a step draws, another one in each.
 
     Args:
         seed: Of the whole training.
         step: Counted from 0.
-        piece: Of the step's batch, where it is computed in pieces; counted from 0.
-        process: Of those that share the batch; counted from 0.
     """
-    return (seed * 1_000_003 + step + (piece + process * 1_009) * 10**12) % 2**63
+    return (seed * 1_000_003 + step) % 2**63
+
+
+def _number(place: int, accelerator: Accelerator) -> int:
+    """The number of this process's piece among a step's pieces of all processes."""
+    return place * int(accelerator.num_processes) + int(accelerator.process_index)
+
+
+def _mean(logged: Mapping[str, float], accelerator: Accelerator) -> dict[str, float]:
+    """The mean over all processes, of one as it is."""
+    if accelerator.num_processes == 1:
+        return dict(logged)
+    own = torch.tensor([*logged.values()], dtype=torch.float32, device=accelerator.device)
+    mean: Tensor = accelerator.reduce(own, "mean")
+    return dict(zip(logged, mean.tolist(), strict=True))
 
 
 def _optimizer(task: nn.Module, settings: FitSettings) -> torch.optim.SGD:

@@ -13,6 +13,7 @@ from weakseg.models.backbones import BackboneSettings
 from weakseg.models.segmenter import Segmenter, SegmenterSettings
 from weakseg.ops.losses import mask_loss
 from weakseg.ops.tta import PredictSettings
+from weakseg.shared_batch import shared_total
 from weakseg.training.fit import FitSettings
 from weakseg.types import IGNORE
 
@@ -153,7 +154,8 @@ class MaskTask(nn.Module):
             )
         known = labels != IGNORE
         agreeing = (logits.detach().argmax(dim=1) == labels) & known
-        return {"loss": loss, "agreement": agreeing.sum() / known.sum().clamp_min(1)}
+        labelled = shared_total(known.sum().float(), least=1)
+        return {"loss": loss, "agreement": agreeing.sum() / labelled}
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """Parameters that learn, with `lr_scale`, the multiple of the learning rate."""

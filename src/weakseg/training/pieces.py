@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from weakseg.processors import free_memory
+from weakseg.shared_batch import shared_batch
 from weakseg.training.memory import is_out_of_memory, release_memory
 from weakseg.types import RunError
 
@@ -38,15 +39,21 @@ class Pieces:
     ) -> None:
         self.task, self.accelerator, self.say = task, accelerator, say
         self.parts = 1
-        self._step: list[tuple[Any, int]] = []
+        self._step: list[tuple[Any, int, int]] = []
 
-    def add(self, batch: Any, seed: int, *, first: bool = True) -> dict[str, float]:
+    def add(
+        self, batch: Any, seed: int, number: int = 0, *, first: bool = True
+    ) -> dict[str, float]:
         """Add a piece's gradient to those of the step.
+
+        Dropout draws by the image's number in the step, so that pieces and processes draw what the
+        whole batch would.
 
         Args:
             batch: A tensor, or several in a list, with the images along their first dimension.
-            seed: Of what is random in the network.
-            first: Whether it is the first of its step, before which there is no gradient.
+            seed: Of what is random in the network in this step.
+            number: The piece's place in the step, those of all processes counted from 0.
+            first: Whether it is the first of its step here, before which there is no gradient.
 
         Returns:
             What the task returned, the mean over the piece's images.
@@ -55,13 +62,13 @@ class Pieces:
             RunError: Memory does not suffice for a single image; or processes work together, which
                 have to compute in equal pieces.
         """
-        self._step = [*([] if first else self._step), (batch, seed)]
+        self._step = [*([] if first else self._step), (batch, seed, number)]
         pending = self._step[-1:]
         while True:
             failed = False
             try:
-                for one, own in pending:
-                    logged = self._backward(one, own)
+                for one, own, place in pending:
+                    logged = self._backward(one, own, place)
             except (RuntimeError, MemoryError, ValueError) as error:
                 lone = self.parts > 1 and _TOO_FEW in str(error)
                 if not lone and not is_out_of_memory(error):
@@ -88,11 +95,17 @@ class Pieces:
                 f"computed in {self.parts} times as many pieces from here on"
             )
 
-    def _backward(self, batch: Any, seed: int) -> dict[str, float]:
-        torch.manual_seed(seed)
+    def _backward(self, batch: Any, seed: int, number: int) -> dict[str, float]:
+        torch.manual_seed((seed + number * 10**12) % 2**63)
         logged: dict[str, float] = {}
+        place = number * _length(batch)
         for part, share in _parts(batch, self.parts):
-            losses: Mapping[str, Tensor] = self.task(part)
+            count = _length(part)
+            with shared_batch(
+                seed=seed, first=place, count=count, processes=self.accelerator.num_processes
+            ):
+                losses: Mapping[str, Tensor] = self.task(part)
+            place += count
             loss = losses["loss"]
             self.accelerator.backward(loss if share == 1 else loss * share)
             for name, value in losses.items():
