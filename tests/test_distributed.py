@@ -1,47 +1,112 @@
-"""Two processes of a launcher train together, as `torchrun` and `accelerate launch` start them."""
+"""Processes of a launcher work on one run, as `torchrun` and `accelerate launch` start them."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
+from itertools import chain
 
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from weakseg import api
 from weakseg.demo_data.data_set import write_demo
 
+SET = (
+    "device=cpu",
+    "precision=fp32",
+    "fit.epochs=1",
+    "fit.batch_size=4",
+    "fit.workers=0",
+    "augment.crop=64",
+    "augment.long_side=[64, 80]",
+    "cams.long_side=96",
+    "cams.scales=[1.0]",
+    "spread.scales=[1.0]",
+    "prototypes.clusters=2",
+    "recalibrate.fit.epochs=1",
+    "recalibrate.fit.batch_size=4",
+    "recalibrate.fit.workers=0",
+    "relate.fit.epochs=1",
+    "relate.fit.batch_size=4",
+    "relate.fit.workers=0",
+    "relate.augment.crop=64",
+    "relate.augment.long_side=[64, 80]",
+    "verify.images=0",
+    "segment.network.channels=32",
+    "segment.fit.epochs=2",
+    "segment.fit.batch_size=4",
+    "segment.fit.workers=0",
+    "segment.augment.crop=64",
+    "segment.augment.long_side=[64, 96]",
+    "segment.long_side=96",
+    "segment.held_out=0.2",
+)
+TRAININGS = ("classify", "recalibrate", "relate", "segment")
 
-def test_two_processes_make_one_run(tmp_path):
-    write_demo(tmp_path / "data", count=8, seed=1)
+
+def command(data, out, *more):
+    given = chain.from_iterable(("--set", setting) for setting in SET)
+    return ["-m", "weakseg", "run", data, "--out", out, "--preset", "fast", *given, *more]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distributed") / "data"
+    write_demo(folder, count=9, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("distributed") / "alone"
+    return api.run(data, out, preset="fast", overrides=SET).run
+
+
+def lines(run, stage):
+    return [json.loads(line) for line in (run / stage / "log.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_make_the_run_that_one_makes(data, alone, tmp_path, launched):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "weakseg", "run", str(tmp_path / "data"), "--out", str(out)]
-    command += ["--preset", "fast", "--until", "cams", "--device", "cpu"]
-    for setting in (
-        "fit.epochs=2",
-        "fit.batch_size=4",
-        "fit.workers=0",
-        "augment.crop=64",
-        "augment.long_side=[64, 80]",
-        "cams.long_side=96",
-        "cams.scales=[1.0]",
-    ):
-        command += ["--set", setting]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launcher = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **launcher, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    printed = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], printed
-    assert json.loads((out / "classify" / "done.json").read_text())["summary"]["steps"] == 4
-    assert len((out / "classify" / "log.jsonl").read_text().splitlines()) == 4
-    assert len(list((out / "cams").glob("*.npz"))) == 8
-    assert "cams: done" in printed[0]
-    assert "done" not in printed[1]
+    (first, said), (second, heard) = launched(*[command(data, out)] * 2).ended()
+    assert (first, second) == (0, 0), (said, heard)
+    assert "segment: done" in said
+    assert "done" not in heard
+    for stage in TRAININGS:
+        ours, theirs = lines(out, stage), lines(alone, stage)
+        assert len(ours) == len(theirs) > 0
+        for own, other in zip(ours, theirs, strict=True):
+            assert own["loss"] == pytest.approx(other["loss"], abs=1e-4)
+            assert own["lr"] == other["lr"]
+    states = [*(f"{stage}/state.safetensors" for stage in TRAININGS[:3])]
+    for name in (*states, "segment/model/model.safetensors"):
+        own, other = load_file(out / name), load_file(alone / name)
+        for key, value in own.items():
+            torch.testing.assert_close(value, other[key], rtol=0, atol=1e-3)
+    made = {path.relative_to(out) for path in out.rglob("*.*") if path.name != ".lock"}
+    assert made == {path.relative_to(alone) for path in alone.rglob("*.*") if path.name != ".lock"}
+    scores = [json.loads((run / "evaluate/metrics.json").read_text()) for run in (out, alone)]
+    assert scores[0]["images"] == scores[1]["images"] == 9
+    assert scores[0]["masks"]["mean_iou"] == pytest.approx(scores[1]["masks"]["mean_iou"], abs=0.01)
+
+    # What two began, one goes on with; what one began, two do anew where it was made otherwise.
+    (out / "walk/done.json").unlink()
+    kept = sorted((out / "walk").rglob("*.npz"))
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    kept[0].unlink()
+    more = ("--set", "evaluate.threshold_step=0.05", "--set", "segment.fit.epochs=1", "--force")
+    (first, said), (second, heard) = launched(*[command(data, out, *more)] * 2).ended()
+    assert (first, second) == (0, 0), (said, heard)
+    assert "walk: done in" in said
+    assert "evaluate: done in" in said
+    assert len(lines(out, "segment")) < len(lines(alone, "segment"))
+    assert kept[0].is_file()
+    assert all(path.stat().st_mtime_ns == times[path] for path in kept[1:])
+
+
+def test_one_whose_settings_are_wrong_ends_both(data, tmp_path, launched):
+    bad = command(data, tmp_path / "run", "--set", "fit.epochs=none")
+    (first, said), (second, heard) = launched(command(data, tmp_path / "run"), bad).ended(60)
+    assert (first, second) == (2, 2)
+    assert "process 1 of 2 failed: " in said
+    assert "fit.epochs" in said
+    assert "fit.epochs" in heard

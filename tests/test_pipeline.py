@@ -224,31 +224,6 @@ def test_a_stage_that_reads_a_second_split(go, stages, second, tmp_path):
     assert stages.calls == []
 
 
-def test_another_process_waits_for_what_it_needs(go, stages, monkeypatch):
-    stages.table = (
-        replace(stages.table[0], distributed=True),
-        stages.table[1],
-        replace(stages.table[2], distributed=True),
-    )
-    naps = []
-
-    def first_process(seconds):
-        naps.append(list(stages.calls))
-        calls, stages.calls = stages.calls, []
-        monkeypatch.setenv("RANK", "0")
-        go(until="cams")
-        monkeypatch.setenv("RANK", "1")
-        stages.calls = calls
-
-    monkeypatch.setattr("weakseg.pipeline.time.sleep", first_process)
-    go(until="classify")
-    monkeypatch.setenv("RANK", "1")
-    summary = go()
-    assert naps == [[]]  # what is finished is not done again
-    assert stages.calls == ["evaluate"]
-    assert summary.stages == ()
-
-
 def test_a_dry_run_is_said_twice_and_marks_what_depends_on_it(tmp_path, capsys):
     stages = Stages()
     first, *others = stages.table

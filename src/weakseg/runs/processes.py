@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from weakseg.files import plain
 from weakseg.types import RunError, exit_code
@@ -126,25 +126,33 @@ class _Company:
     """This process among the others, which share a few values in torch's store."""
 
     calls = 0
+    stores: ClassVar[list[Any]] = []
+    """Two connections, kept as long as this process: the first one may be the store's keeper."""
 
     def __init__(self) -> None:
+        from torch._C._distributed_c10d import PrefixStore  # noqa: PLC0415
+
         _Company.calls += 1
         self.number, self.count = process_number(), process_count()
-        self.store, self.watched = self._connected(), self._connected()
+        while len(self.stores) < 2:
+            self.stores.append(self._connected())
+        # torchrun starts all anew after a failure, with the store as it was.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        prefix = f"weakseg/{attempt}/{_Company.calls}"
+        self.store, self.watched = (PrefixStore(prefix, store) for store in self.stores)
         self.turn, self.ending = 0, threading.Event()
         self.store.set(f"where/{self.number}", json.dumps([socket.gethostname(), os.getpid()]))
         self.watcher = threading.Thread(target=self._watch, name="weakseg processes", daemon=True)
         self.watcher.start()
 
     def _connected(self) -> Any:
-        from torch._C._distributed_c10d import PrefixStore, TCPStore  # noqa: PLC0415
+        from torch._C._distributed_c10d import TCPStore  # noqa: PLC0415
 
         host, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
         # torchrun keeps the store in a process of its own.
         elsewhere = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         try:
-            store = TCPStore(
+            return TCPStore(
                 host,
                 int(port),
                 is_master=first_process() and not elsewhere,
@@ -159,7 +167,6 @@ class _Company:
                 f"{host or '(no MASTER_ADDR)'}:{port or '(no MASTER_PORT)'} ({reason}); start all "
                 "of them by torchrun or accelerate launch"
             ) from None
-        return PrefixStore(f"weakseg/{attempt}/{_Company.calls}", store)
 
     def gathered(self, value: Any) -> list[Any]:
         self.turn += 1
@@ -213,6 +220,8 @@ class _Company:
                 if self.watched.check(["failed"]):
                     number, text, code = json.loads(self.watched.get("failed"))
                     self.watched.add("heard", 1)
+                    if self.number == 0:  # which may hold the store
+                        time.sleep(2 * _LOOK)
                     self._end(f"process {number} of {self.count} failed: {text}", code)
                 missing = [n for n in others if not self.watched.check([f"where/{n}"])]
                 if missing and time.monotonic() - begun > _PATIENCE.total_seconds():
