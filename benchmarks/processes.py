@@ -20,16 +20,36 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 STAGES = ("classify", "recalibrate", "relate", "segment")
-SMALL = (
-    "device=cpu precision=fp32 fit.epochs=2 fit.batch_size=4 fit.workers=0 augment.crop=64 "
-    "augment.long_side=[64,80] cams.long_side=96 cams.scales=[1.0] spread.scales=[1.0] "
-    "prototypes.clusters=2 recalibrate.fit.epochs=1 recalibrate.fit.batch_size=4 "
-    "recalibrate.fit.workers=0 relate.fit.epochs=1 relate.fit.batch_size=4 relate.fit.workers=0 "
-    "relate.augment.crop=64 relate.augment.long_side=[64,80] verify.images=0 "
-    "segment.network.channels=32 segment.fit.epochs=2 segment.fit.batch_size=4 "
-    "segment.fit.workers=0 segment.augment.crop=64 segment.augment.long_side=[64,96] "
-    "segment.long_side=96 segment.held_out=0.2"
-).split()
+SMALL = [
+    "device=cpu",
+    "precision=fp32",
+    "fit.epochs=2",
+    "fit.batch_size=4",
+    "fit.workers=0",
+    "augment.crop=64",
+    "augment.long_side=[64,80]",
+    "cams.long_side=96",
+    "cams.scales=[1.0]",
+    "spread.scales=[1.0]",
+    "prototypes.clusters=2",
+    "recalibrate.fit.epochs=1",
+    "recalibrate.fit.batch_size=4",
+    "recalibrate.fit.workers=0",
+    "relate.fit.epochs=1",
+    "relate.fit.batch_size=4",
+    "relate.fit.workers=0",
+    "relate.augment.crop=64",
+    "relate.augment.long_side=[64,80]",
+    "verify.images=0",
+    "segment.network.channels=32",
+    "segment.fit.epochs=2",
+    "segment.fit.batch_size=4",
+    "segment.fit.workers=0",
+    "segment.augment.crop=64",
+    "segment.augment.long_side=[64,96]",
+    "segment.long_side=96",
+    "segment.held_out=0.2",
+]
 TORCHRUN = ["torch.distributed.run", "--nproc_per_node"]
 ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
 ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_processes"]
@@ -92,7 +112,9 @@ def killed(number, data, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="a source, as `weakseg demo` draws")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="a source, as `weakseg demo` draws"
+    )
     parser.add_argument("--runs", type=Path, required=True, help="a new folder")
     options = parser.parse_args()
     ways = {
@@ -110,7 +132,9 @@ def main():
         assert not any(codes), (name, codes)
         for stage, (steps, losses, weights) in apart(out, first).items():
             rows.append(f"| {name} | {stage} | {steps} | {losses:.1e} | {weights:.1e} |")
-    text = "# Processes\n\n`python benchmarks/processes.py --data FOLDER --runs DIR`: small trainings "
+    text = (
+        "# Processes\n\n`python benchmarks/processes.py --data FOLDER --runs DIR`: small trainings "
+    )
     text += "on the CPU (gloo, float32).\nGreatest distance from one process, over all steps and weights.\n\n"
     text += "| processes | training | steps | loss | weights |\n| --- | --- | --- | --- | --- |\n"
     text += "\n".join(rows) + "\n\n"

@@ -43,7 +43,7 @@ class Launched:
             for rank, command in enumerate(commands)
         ]
 
-    def ended(self, seconds=120):
+    def ended(self, seconds=600):
         """The exit code and the output of each."""
         printed = [process.communicate(timeout=seconds)[0] for process in self.processes]
         return [

@@ -12,8 +12,8 @@ from safetensors.torch import save
 from torch import nn
 from torch.utils.data import DataLoader
 
-from weakseg.apps.label import FORMAT as FORMAT_OF_LABELS
-from weakseg.apps.label import _Folder
+from weakseg.apps.label_folder import FORMAT as FORMAT_OF_LABELS
+from weakseg.apps.label_folder import LabelFolder
 from weakseg.apps.trackers import _lines, _row
 from weakseg.data.array_files import ArraysError, read_arrays
 from weakseg.data.images import read_mask
@@ -324,10 +324,10 @@ def test_labels(tmp_path):
     (tmp_path / "images.jsonl").write_bytes(json.dumps(LINE).encode())
     for content in (*damaged(dump_json(IMAGES)), *mangled(IMAGES)):
         (tmp_path / "label.json").write_bytes(content)
-        survives(lambda: _Folder(tmp_path, maps=False).open({"model": "abc"}), RunError)
+        survives(lambda: LabelFolder(tmp_path, maps=False).open({"model": "abc"}), RunError)
     for content in (*damaged(json.dumps(LINE).encode()), *mangled(LINE)):
         (tmp_path / "images.jsonl").write_bytes(content)
-        folder = _Folder(tmp_path, maps=False)
+        folder = LabelFolder(tmp_path, maps=False)
         (tmp_path / "label.json").unlink(missing_ok=True)
         (tmp_path / "label.json").write_bytes(dump_json({"format": FORMAT_OF_LABELS, "a": 1}))
         folder.open({"a": 1})

@@ -105,7 +105,7 @@ def test_two_processes_make_the_run_that_one_makes(data, alone, tmp_path, launch
 
 def test_one_whose_settings_are_wrong_ends_both(data, tmp_path, launched):
     bad = command(data, tmp_path / "run", "--set", "fit.epochs=none")
-    (first, said), (second, heard) = launched(command(data, tmp_path / "run"), bad).ended(60)
+    (first, said), (second, heard) = launched(command(data, tmp_path / "run"), bad).ended()
     assert (first, second) == (2, 2)
     assert "process 1 of 2 failed: " in said
     assert "fit.epochs" in said

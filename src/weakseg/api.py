@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from weakseg.runs.processes import first_process, working_together
 from weakseg.types import Catalog, ConfigError, DataError, RunError
@@ -696,6 +696,8 @@ def label(
     tags: Path | str | None = None,
     maps: bool = False,
     device: str = "auto",
+    engine: Literal["here", "ray"] = "here",
+    workers: int | None = None,
     console: Console | None = None,
     **options: Unpack[LabelOptions],
 ) -> LabelSummary:
@@ -706,7 +708,9 @@ def label(
 
     Args:
         model: A run's folder, or a model's (with `config.json` and `model.safetensors`).
-        images: Files, folders and patterns as `photos/**/*.jpg`.
+        images: Files, folders and patterns as `photos/**/*.jpg`; or Parquet files, and folders of
+            them, with a column of images' bytes: for each, a Parquet file of the same name is
+            written with columns `name`, `mask` (PNG) and `fault`.
         out: The folder for the masks; an interrupted `label` there goes on.
         tags: A tags file with a row for every image, by which all other classes are ruled out.
         maps: Keep class probabilities, too, in `<image>.npz` beside the mask: `probabilities`
@@ -714,6 +718,9 @@ def label(
             in which it saw the image, or coarser); `size`, height and width of the image; and
             `classes`, the names of 1..K. Masks that have none yet are made anew.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        engine: `here`: this process. `ray`: workers of the Ray cluster that `RAY_ADDRESS` names,
+            or of one started on this machine; all have to see the same files.
+        workers: Of Ray; None: one a processor, or one a GPU where there are some.
         console: Where to show how far it is; nowhere if None.
         options: As for `weakseg.Labeler`.
 
@@ -721,6 +728,7 @@ def label(
         How many masks were made, and what images could not be read.
 
     Raises:
+        ConfigError: Ray is asked for and not installed, or pyarrow is needed.
         DataError: There is no such image, two would have the same mask, or the tags do not fit.
         RunError: There is no model, or the folder holds other things.
 
@@ -732,7 +740,16 @@ def label(
     from weakseg.apps.label import label_images
 
     return label_images(
-        model, images, out, tags=tags, maps=maps, device=device, console=console, **options
+        model,
+        images,
+        out,
+        tags=tags,
+        maps=maps,
+        device=device,
+        engine=engine,
+        workers=workers,
+        console=console,
+        **options,
     )
 
 

@@ -188,7 +188,11 @@ def _add_review_commands(command: _Command) -> None:
 def _add_label(label: argparse.ArgumentParser) -> None:
     label.add_argument("model", type=Path, metavar="RUN", help="a run's or a model's folder")
     label.add_argument(
-        "images", type=Path, nargs="+", metavar="IMAGES", help="files, folders or patterns"
+        "images",
+        type=Path,
+        nargs="+",
+        metavar="IMAGES",
+        help="files, folders or patterns; or Parquet files, and folders of them",
     )
     label.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the masks")
     label.add_argument(
@@ -221,6 +225,13 @@ def _add_label(label: argparse.ArgumentParser) -> None:
     label.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
     )
+    label.add_argument(
+        "--engine",
+        choices=("here", "ray"),
+        default="here",
+        help="ray: workers of a Ray cluster, or of this machine; default: this process",
+    )
+    label.add_argument("--workers", type=_count, metavar="N", help="of Ray; default: processors")
 
 
 def _add_run_options(run: argparse.ArgumentParser) -> None:
@@ -610,6 +621,8 @@ def _label(options: argparse.Namespace) -> int:
         tags=options.tags,
         maps=options.maps,
         device=options.device,
+        engine=options.engine,
+        workers=options.workers,
         console=console,
         scales=options.scales,
         mirror=options.mirror,

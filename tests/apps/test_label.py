@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import weakseg
-from weakseg.apps import label as module
+from weakseg.apps import label_folder as module
 from weakseg.data.images import read_mask
 from weakseg.data.masks import mask_classes
 from weakseg.models.backbones import BackboneSettings

@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol, Unpack
+from typing import Literal, Unpack
 
-import numpy as np
 from rich.console import Console
-from torch import Tensor
 
-from weakseg.data.masks import write_mask
+from weakseg.apps.cluster import Job, Work, check_ray, map_on_ray
+from weakseg.apps.label_folder import LabelFolder, mask_record
+from weakseg.apps.label_tables import ImageTable, find_tables, is_labelled, label_table
 from weakseg.faults import Fault, listed
-from weakseg.files import dump_json, is_part, plain, read_json, sweep, write_atomic
+from weakseg.files import write_atomic
 from weakseg.predict import Labeler, LabelOptions, model_folder
 from weakseg.progress import track
-from weakseg.runs.stage_dir import changed_keys
 from weakseg.sources.name_index import NameIndex
 from weakseg.sources.named_images import NamedImage, find_images
 from weakseg.sources.tag_tables import read_tags
 from weakseg.training.memory import kept_memory
-from weakseg.types import DataError, RunError
-
-FORMAT = "weakseg-labels-1"
-"""Mark in `label.json` by which a folder is known to hold masks of `weakseg label`."""
+from weakseg.types import DataError
 
 _VERSION = 3  # raise it when the same model and image would give another mask
-_WRITTEN_BEHIND = 8  # masks that may wait to be written
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class LabelSummary:
     Attributes:
         out: Where the masks are.
         made: How many masks were made now.
-        kept: How many were there already.
+        kept: How many were there already; of Parquet files, how many files' masks.
         bad: The images that could not be read.
         seconds: How long it took.
     """
@@ -56,6 +47,9 @@ class LabelSummary:
     seconds: float
 
 
+Engine = Literal["here", "ray"]
+
+
 def label_images(
     model: Path | str,
     images: Sequence[Path | str],
@@ -64,44 +58,142 @@ def label_images(
     tags: Path | str | None = None,
     maps: bool = False,
     device: str = "auto",
+    engine: Engine = "here",
+    workers: int | None = None,
     console: Console | None = None,
     **options: Unpack[LabelOptions],
 ) -> LabelSummary:
     """Writes a mask for every image; see `weakseg.api.label`."""
     begun = time.monotonic()
-    folder = _Folder(Path(out), maps)
+    if engine == "ray":
+        check_ray()
+    folder = LabelFolder(Path(out), maps)
     folder.check()
-    found = find_images(images, outside=folder.path)
+    tables = find_tables(images, outside=folder.path)
+    if tables and (maps or tags is not None):
+        raise DataError(
+            f"{tables[0].path}: maps are kept, and tags read, of image files only; leave out "
+            f"{'--maps' if maps else '--tags'}"
+        )
+    found = [] if tables else find_images(images, outside=folder.path)
     source = model_folder(model)
     labeler = Labeler.from_run(source, device, **options)
     allowed = _tags_of(found, Path(tags), labeler) if tags is not None else [None] * len(found)
     folder.open({"model": _digest(source), "version": _VERSION, **labeler.settings})
-    pairs = [pair for pair in zip(found, allowed, strict=True) if not folder.has(*pair)]
     names = "".join(f"{name}\n" for name in labeler.class_names)
     write_atomic(folder.path / "classes.txt", names.encode())
-    bad: list[tuple[int, Fault]] = []
-    quiet = console or Console(quiet=True)
-    with (
-        kept_memory(),
-        track(quiet, "label", len(found), done=len(found) - len(pairs)) as advance,
-        folder.writing(labeler.class_names) as write,
-    ):
-        masks = labeler.stream(
-            [image.path for image, _ in pairs], [names for _, names in pairs], maps=maps
-        )
-        for number, mask, error, probabilities in masks:
+    work = _Work(folder, labeler, console or Console(quiet=True))
+    if engine == "ray":
+        work.ray = partial(_worker, source, device, options, folder.path, maps=maps), workers
+    if tables:
+        missing = [table for table in tables if not is_labelled(table, folder.path)]
+        made, kept, bad = work.tables(missing, len(tables))
+    else:
+        pairs = [pair for pair in zip(found, allowed, strict=True) if not folder.has(*pair)]
+        made, kept, bad = work.images(pairs, len(found))
+    return LabelSummary(folder.path, made, kept, tuple(bad), time.monotonic() - begun)
+
+
+Pair = tuple[NamedImage, tuple[str, ...] | None]
+"""An image and its tags, where they are known."""
+
+
+@dataclass
+class _Work:
+    """What is to be labelled where: here, or by Ray's workers."""
+
+    folder: LabelFolder
+    labeler: Labeler
+    console: Console
+    ray: tuple[Callable[[], Work], int | None] | None = None
+
+    def images(self, pairs: Sequence[Pair], total: int) -> tuple[int, int, list[Fault]]:
+        """Labels images; returns how many masks were made and kept, and the faults."""
+        bad: dict[int, Fault] = {}
+        kept = total - len(pairs)
+        label = self._images_here if self.ray is None else self._images_on_ray
+        with track(self.console, "label", total, done=kept) as advance:
+            for number, fault in label(pairs):
+                if fault is not None:
+                    bad[number] = fault
+                advance()
+        return len(pairs) - len(bad), kept, [bad[number] for number in sorted(bad)]
+
+    def _images_here(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Fault | None]]:
+        paths, allowed = [image.path for image, _ in pairs], [names for _, names in pairs]
+        with kept_memory(), self.folder.writing(self.labeler.class_names) as write:
+            for number, mask, error, maps in self.labeler.stream(
+                paths, allowed, maps=self.folder.maps
+            ):
+                if mask is not None:
+                    write(*pairs[number], mask, maps)
+                yield number, None if error is None else error.fault(pairs[number][0].name)
+
+    def _images_on_ray(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Fault | None]]:
+        assert self.ray is not None
+        make, workers = self.ray
+        jobs = [
+            {"number": number, "path": str(image.path.absolute()), "name": image.name, "tags": tags}
+            for number, (image, tags) in enumerate(pairs)
+        ]
+        with self.folder.recording() as record:
+            for result in map_on_ray(make, jobs, batch=_BATCH, workers=workers):
+                number, fault = result["number"], result["fault"]
+                if fault is None:
+                    record(mask_record(*pairs[number]))
+                yield number, fault and Fault.model_validate(fault)
+
+    def tables(self, missing: Sequence[ImageTable], total: int) -> tuple[int, int, list[Fault]]:
+        """Labels the images of tables; counts masks made, and tables kept."""
+        kept, made, bad = total - len(missing), 0, list[Fault]()
+        with track(self.console, "label", total, done=kept, unit="tables") as advance:
+            for count, faults in self._tables(missing):
+                made, bad = made + count, [*bad, *faults]
+                advance()
+        return made, kept, bad
+
+    def _tables(self, tables: Sequence[ImageTable]) -> Iterator[tuple[int, Sequence[Fault]]]:
+        if self.ray is None:
+            with kept_memory():
+                for table in tables:
+                    yield label_table(self.labeler, table, self.folder.path)
+            return
+        make, workers = self.ray
+        jobs = [{"table": str(each.path.absolute()), "target": each.target} for each in tables]
+        for result in map_on_ray(make, jobs, batch=1, workers=workers):
+            yield result["made"], [Fault.model_validate(fault) for fault in result["faults"]]
+
+
+_BATCH = 16
+"""Images that a worker of Ray is given at once, and that are done again if it dies."""
+
+
+def _worker(model: Path, device: str, options: LabelOptions, out: Path, *, maps: bool) -> Work:
+    """A worker's function: it labels images, or the images of tables."""
+    labeler = Labeler.from_run(model, device, **options)
+    folder = LabelFolder(out, maps)
+    folder.classes = labeler.class_names
+
+    def work(jobs: Sequence[Job]) -> list[Job]:
+        if "table" in jobs[0]:
+            tables = [ImageTable(Path(job["table"]), job["target"]) for job in jobs]
+            done = [label_table(labeler, table, out) for table in tables]
+            return [
+                {"made": made, "faults": [fault.model_dump() for fault in faults]}
+                for made, faults in done
+            ]
+        images = [NamedImage(Path(job["path"]), job["name"]) for job in jobs]
+        results: list[Job] = []
+        for place, mask, error, kept in labeler.stream(
+            [image.path for image in images], [job["tags"] for job in jobs], maps=maps
+        ):
             if mask is not None:
-                write(*pairs[number], mask, probabilities)
-            elif error is not None:
-                bad.append((number, error.fault(pairs[number][0].name)))
-            advance()
-    return LabelSummary(
-        folder.path,
-        made=len(pairs) - len(bad),
-        kept=len(found) - len(pairs),
-        bad=tuple(fault for _, fault in sorted(bad, key=lambda item: item[0])),
-        seconds=time.monotonic() - begun,
-    )
+                folder.write_mask(images[place], mask, kept)
+            fault = error and error.fault(images[place].name).model_dump()
+            results.append({"number": jobs[place]["number"], "fault": fault})
+        return results
+
+    return work
 
 
 def _digest(folder: Path) -> str:
@@ -145,159 +237,3 @@ def _tags_of(
             "images by their path below the folder, or leave out --tags"
         )
     return [known[image.name] for image in found]
-
-
-class _Folder:
-    """Where masks go: what made them is in `label.json`, what they are of in `images.jsonl`."""
-
-    def __init__(self, path: Path, maps: bool) -> None:
-        self.path, self.mark, self.maps = path, path / "label.json", maps
-        self.records: dict[str, dict[str, Any]] = {}
-        self.classes: Sequence[str] = ()
-
-    def check(self) -> None:
-        """Raises what `open` would of a folder that holds other things, and makes nothing."""
-        if self.path.exists() and not self.path.is_dir():
-            raise RunError(f"{self.path} is no folder; choose another --out")
-        if self.mark.is_file() or not self.path.is_dir():
-            return
-        if any(not is_part(entry) for entry in self.path.iterdir()):
-            raise RunError(
-                f"{self.path} is not empty and holds no masks of `weakseg label`; "
-                "choose another --out"
-            )
-
-    def open(self, fingerprint: Mapping[str, object]) -> None:
-        """Takes the folder, or goes on with it.
-
-        Raises:
-            RunError: It holds other things, or masks of another model or other settings.
-        """
-        self.check()
-        sweep(self.path, tensors=False)
-        wanted = plain({"format": FORMAT, **fingerprint})
-        if self.mark.is_file():
-            changed = changed_keys(read_json(self.mark), wanted)
-            if changed:
-                raise RunError(
-                    f"{self.path} holds masks that were made otherwise ({'; '.join(changed)}); "
-                    "choose another --out, or remove it"
-                )
-            self.records = dict(self._read_records())
-        write_atomic(self.mark, dump_json(wanted))
-
-    def _read_records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        try:
-            lines = (self.path / "images.jsonl").read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
-            return
-        for line in lines:
-            try:
-                record = json.loads(line)
-                mask, image = record["mask"], record["image"]
-            except (ValueError, TypeError, KeyError, RecursionError):
-                continue  # half a line of a process that was killed
-            if isinstance(mask, str) and isinstance(image, str) and "\0" not in image:
-                yield mask, record
-
-    def has(self, image: NamedImage, tags: Sequence[str] | None) -> bool:
-        """Whether the mask of this very image is there, and its maps if they are wanted.
-
-        Raises:
-            DataError: It is there, but of another image that still exists.
-        """
-        mask = f"{image.name}.png"
-        record = self.records.get(mask)
-        if record is None or not (self.path / mask).is_file():
-            return False
-        if self.maps and not (self.path / f"{image.name}.npz").is_file():
-            return False
-        if record["image"] != str(image.path.absolute()) and Path(record["image"]).exists():
-            raise DataError(
-                f"{self.path / mask} is the mask of {record['image']}, and that of {image.path} "
-                "would overwrite it; choose another --out"
-            )
-        try:
-            return record == _record(image, tags)
-        except OSError:  # it is reported when it is read
-            return False
-
-    @contextmanager
-    def writing(self, classes: Sequence[str]) -> Iterator[_Write]:
-        """A function that writes a mask while others are computed."""
-        self.classes = classes
-        lines = "".join(_line(record) for record in self.records.values())
-        write_atomic(self.path / "images.jsonl", lines.encode())
-        waiting: deque[Future[None]] = deque()
-        with (
-            (self.path / "images.jsonl").open("a", encoding="utf-8") as log,
-            ThreadPoolExecutor(1, "weakseg-write") as pool,
-        ):
-
-            def write(
-                image: NamedImage, tags: Sequence[str] | None, mask: Tensor, maps: Tensor | None
-            ) -> None:
-                waiting.append(pool.submit(self._write, log, image, tags, mask, maps))
-                if len(waiting) > _WRITTEN_BEHIND:
-                    waiting.popleft().result()
-
-            yield write
-            while waiting:
-                waiting.popleft().result()
-
-    def _write(
-        self,
-        log: IO[str],
-        image: NamedImage,
-        tags: Sequence[str] | None,
-        mask: Tensor,
-        maps: Tensor | None,
-    ) -> None:
-        kept = self.path / f"{image.name}.npz"
-        if maps is None:
-            kept.unlink(missing_ok=True)  # those of an earlier mask
-        else:
-            write_atomic(kept, _maps_file(maps, mask, self.classes))
-        write_mask(self.path / f"{image.name}.png", mask, self.classes)
-        log.write(_line(_record(image, tags)))
-        log.flush()
-
-
-class _Write(Protocol):
-    """What `_Folder.writing` hands out."""
-
-    def __call__(
-        self,
-        image: NamedImage,
-        tags: Sequence[str] | None,
-        mask: Tensor,
-        maps: Tensor | None,
-    ) -> None: ...
-
-
-def _maps_file(maps: Tensor, mask: Tensor, classes: Sequence[str]) -> bytes:
-    """An npz of class probabilities, and of what they are."""
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        probabilities=maps.numpy(),
-        size=np.array(mask.shape, np.int64),
-        classes=np.array(classes, np.str_),
-    )
-    return buffer.getvalue()
-
-
-def _record(image: NamedImage, tags: Sequence[str] | None) -> dict[str, Any]:
-    """By what the mask of an image is known to be still right."""
-    stat = image.path.stat()
-    return {
-        "mask": f"{image.name}.png",
-        "image": str(image.path.absolute()),
-        "bytes": stat.st_size,
-        "mtime_ns": stat.st_mtime_ns,
-        "tags": None if tags is None else list(tags),
-    }
-
-
-def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
