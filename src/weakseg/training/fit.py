@@ -184,13 +184,12 @@ def fit(
     for count, batch in enumerate(raised(batches)):
         if step == steps:
             break
-        place = count % settings.accumulate
         factor = schedule(step, steps, power=settings.power, warmup=settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * group["lr_scale"] * factor
         with accelerator.accumulate(wrapped):
             losses = pieces.add(
-                batch, random_seed(seed, step), _number(place, accelerator), first=place == 0
+                batch, random_seed(seed, step), *_place(count % settings.accumulate, accelerator)
             )
             clip(accelerator)
             fast.step()
@@ -235,9 +234,15 @@ def random_seed(seed: int, step: int) -> int:
     return (seed * 1_000_003 + step) % 2**63
 
 
-def _number(place: int, accelerator: Accelerator) -> int:
-    """The number of this process's piece among a step's pieces of all processes."""
-    return place * int(accelerator.num_processes) + int(accelerator.process_index)
+def _place(piece: int, accelerator: Accelerator) -> tuple[int, bool]:
+    """The number of a piece among a step's pieces of all processes; whether it is the first here.
+
+    Args:
+        piece: Its number among this process's pieces.
+        accelerator: The engine.
+    """
+    number = piece * int(accelerator.num_processes) + int(accelerator.process_index)
+    return number, piece == 0
 
 
 def _mean(logged: Mapping[str, float], accelerator: Accelerator) -> dict[str, float]:

@@ -41,9 +41,7 @@ class Pieces:
         self.parts = 1
         self._step: list[tuple[Any, int, int]] = []
 
-    def add(
-        self, batch: Any, seed: int, number: int = 0, *, first: bool = True
-    ) -> dict[str, float]:
+    def add(self, batch: Any, seed: int, number: int = 0, first: bool = True) -> dict[str, float]:
         """Add a piece's gradient to those of the step.
 
         Dropout draws by the image's number in the step, so that pieces and processes draw what the
