@@ -91,6 +91,8 @@ def _connect() -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Where other programs want the processors, Ray's own need more than its half minute.
+    os.environ.setdefault("RAY_agent_register_timeout_ms", "300000")
     here = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
     try:
         ray.init(logging_level="ERROR", log_to_driver=False, **here)
