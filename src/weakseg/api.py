@@ -198,8 +198,8 @@ def run(
         check_tracker(log)
     folder = RunDir(out)
     if not first_process():
-        table = STAGES if maps is None else refinement_stages(Path(maps), "")
-        return assist_pipeline(settings, folder, stages=table)
+        rows = STAGES if maps is None else refinement_stages(Path(maps), "")
+        return assist_pipeline(settings, folder, stages=rows)
     folder.check()
     contents = Contents(folder.path / CONTENTS)
     catalog, skipped, checked = _checked(
