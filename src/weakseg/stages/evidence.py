@@ -39,6 +39,7 @@ from weakseg.runs.image_maps import (
     map_title,
     stage_before_evidence,
 )
+from weakseg.runs.processes import own_share
 from weakseg.stages.surface_words import WORDS, SurfaceWords, some_of
 from weakseg.training.memory import kept_memory
 from weakseg.types import Sample
@@ -80,11 +81,11 @@ def evidence(context: StageContext) -> Mapping[str, object]:
     samples = some_of(catalog.samples, settings.images)
     surfaces = SurfaceWords.found(context, samples)
     learnt = _learnt(context, samples, surfaces, maps_before)
-    pending = [s for s in catalog if not context.dir.file(f"{s.id}.npz").is_file()]
+    own = own_share(catalog.samples)
+    pending = [s for s in own if not context.dir.file(f"{s.id}.npz").is_file()]
     known = [(s, learnt.words[s.id]) for s in pending if s.id in learnt.words]
     others = surfaces.of(context, [s for s in pending if s.id not in learnt.words])
-    done = len(catalog) - len(pending)
-    with context.track("evidence", len(catalog), done=done) as advance:
+    with context.track("evidence", len(own), done=len(own) - len(pending)) as advance:
         for sample, words in chain(known, ((s, words) for s, words, _ in others)):
             kept, maps = maps_before.load(sample)
             if len(maps):
