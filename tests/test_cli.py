@@ -377,6 +377,16 @@ def test_an_image_of_other_content_is_named(weak, source, calls, tmp_path):
     assert "other content of the true mask: 'b'" in told(weak("run", source, "--out", out))
 
 
+@pytest.mark.parametrize("own", [None, "ACTIVE"])
+def test_threads_that_wait_sleep_unless_asked_otherwise(weak, monkeypatch, own):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if own:
+        monkeypatch.setenv("OMP_WAIT_POLICY", own)
+    assert weak("run", "--print-config")[0] == 0
+    assert os.environ["OMP_WAIT_POLICY"] == (own or "PASSIVE")
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+
+
 def test_log_levels(weak, source, calls, tmp_path):
     assert weak("run", source, "--out", tmp_path / "one")[2] == ""
     debug = weak("run", source, "--out", tmp_path / "two", "--log-level", "debug")[2]

@@ -354,6 +354,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(words)
     _log_to_stderr(options.log_level)
+    # Read when torch is imported: threads that have nothing to do sleep. Else they turn in circles
+    # until the others are ready, and where other programs want the processors, nobody comes on.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code: int = options.function(options)
         sys.stdout.flush()
