@@ -134,6 +134,13 @@ class RegionMask:
         if isinstance(self.size, Path):
             return image_size(self.size)
         height, width = self.size
+        if not all(isinstance(side, int) and side > 0 for side in self.size):
+            raise FileError(
+                self.file,
+                "annotation",
+                f"an image of {width!r}×{height!r} pixels: no size",
+                "correct it, or write the annotation anew",
+            )
         if height * width > max_pixels():
             raise FileError(
                 self.file,
