@@ -86,6 +86,7 @@ class Fixture:
             evaluate=EvaluateSettings(**settings),
             cams=SimpleNamespace(xi=0.5),
             spread=SimpleNamespace(active=False),
+            evidence=SimpleNamespace(images=0),
             refine=SimpleNamespace(walks=False),
             amr=SimpleNamespace(compensation=self.branches == 2),
         )
