@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from foreign import LAYOUTS
 from weakseg.api import status
-from weakseg.apps.label import _Folder as LabelFolder
+from weakseg.apps.label_folder import LabelFolder
 from weakseg.config.run_config import load_config
 from weakseg.data.array_files import ArraysError, read_arrays
 from weakseg.data.decode import decode_fully, image_size
@@ -340,11 +340,11 @@ def label_target() -> Target:
     def make(folder: Path) -> tuple[list[Path], Reader]:
         made = {"model": "a", "version": 1}
         out = folder / "labels"
-        LabelFolder(out, False).open(made)
+        LabelFolder(out, maps=False).open(made)
         row = {"mask": "a.png", "image": "/a.jpg", "bytes": 1, "mtime_ns": 2, "tags": None}
         (out / "images.jsonl").write_text(json.dumps(row) + "\n")
         files = [out / "label.json", out / "images.jsonl"]
-        return files, lambda _: LabelFolder(out, False).open(made)
+        return files, lambda _: LabelFolder(out, maps=False).open(made)
 
     return Target("labels", make, weight=3)
 
