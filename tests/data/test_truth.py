@@ -137,7 +137,7 @@ def test_true_mask_takes_what_is_there(tmp_path):
     assert true_mask(Sample("a", Path("a.jpg"), frozenset()), ["dog"]) is None
 
 
-@pytest.mark.parametrize("size", [(2.5, 3), (0, 3), (3, -1), (None, 3), ("3", 3)])
+@pytest.mark.parametrize("size", [(2.5, 3), (0, 3), (3, -1), (None, 3), ("3", 3), (True, 3)])
 def test_a_size_that_is_none_is_told(size):
     mask = RegionMask(Path("a.json"), size, ())
     with pytest.raises(FileError, match=r"a\.json: an image of .* pixels: no size"):

@@ -134,7 +134,7 @@ class RegionMask:
         if isinstance(self.size, Path):
             return image_size(self.size)
         height, width = self.size
-        if not all(isinstance(side, int) and side > 0 for side in self.size):
+        if not all(type(side) is int and side > 0 for side in self.size):
             raise FileError(
                 self.file,
                 "annotation",
