@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -288,3 +290,14 @@ def test_every_piece_and_step_draws_its_own_numbers(tmp_path):
     train(task, tmp_path, settings)
     assert len(set(task.drawn)) == len(task.drawn) > 4
     assert len({random_seed(seed, step) for seed in (0, 1) for step in range(50)}) == 2 * 50
+
+
+@given(st.integers(1, 500), st.integers(1, 9), st.integers(1, 32), st.integers(1, 300))
+def test_few_images_are_passed_over_until_the_fewest_steps(images, epochs, batch, least):
+    settings = FitSettings(epochs=epochs, batch_size=batch, least_steps=least)
+    passes = settings.passes(images)
+    steps = -(-images // batch)
+    assert passes >= epochs
+    assert passes * steps >= least
+    assert passes == epochs or (passes - 1) * steps < least
+    assert FitSettings(epochs=epochs, batch_size=batch).passes(images) == epochs

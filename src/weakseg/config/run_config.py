@@ -46,7 +46,7 @@ ENVIRONMENT = frozenset(
 a run begun on one machine goes on on another."""
 
 
-_OPTIONAL = frozenset(("dry_run", "steps", "crf"))
+_OPTIONAL = frozenset(("dry_run", "least_steps", "steps", "crf"))
 """Settings that change nothing unless they are set. Then only do they belong to a fingerprint: runs
 of before there were such settings go on."""
 

@@ -57,10 +57,11 @@ def learn(
             "stage's batch_size to a multiple"
         )
     limits = [n for n in (settings.steps, config.dry_run) if n is not None]
+    count: int = len(views)  # type: ignore[arg-type]
     batches = ShuffledBatches(
-        len(views),  # type: ignore[arg-type]
+        count,
         settings.batch_size,
-        settings.epochs if epochs is None else epochs,
+        settings.passes(count) if epochs is None else epochs,
         config.seed,
         limit=min(limits) if limits else None,
         pieces=pieces,

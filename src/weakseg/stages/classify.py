@@ -24,7 +24,7 @@ def classify(context: StageContext) -> Mapping[str, object]:
     channels = config.backbone.in_chans
     require_channels(catalog, channels)
     views = TaggedViews(catalog, config.augment, config.seed, channels=channels)
-    epochs = max(1, round(begin_warm(model, context) * config.fit.epochs))
+    epochs = max(1, round(begin_warm(model, context) * config.fit.passes(len(catalog))))
     task = TagTask(model, config.task)
     summary = learn(context, "classify", task, views, config.fit, epochs=epochs)
     return finish_learning(context, model, summary)

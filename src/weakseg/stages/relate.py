@@ -39,7 +39,7 @@ def relate(context: StageContext) -> Mapping[str, object]:
         channels=config.backbone.in_chans,
     )
     task = RelationTask(features, net, settings.radius)
-    epochs = max(1, round(begin_warm(net, context) * settings.fit.epochs))
+    epochs = max(1, round(begin_warm(net, context) * settings.fit.passes(len(samples))))
     summary = learn(context, "relate", task, views, settings.fit, epochs=epochs)
     if first_process() and net.displacement_head is not None:
         _measure_displacement(context, task, views)

@@ -97,7 +97,7 @@ def _first_labels(context: StageContext) -> LabelledImages:
         [pairs[index][1] for index in chosen],
         [pairs[index] for index in sorted(order[:count])],
         # The bound from fewer images is trained for as many steps.
-        settings.fit.epochs * -(-used // settings.fit.batch_size),
+        settings.fit.passes(used) * -(-used // settings.fit.batch_size),
     )
 
 

@@ -38,6 +38,7 @@ class FitSettings(BaseModel):
 
     Attributes:
         epochs: Passes over the images.
+        least_steps: Fewest steps: of few images there are more passes. None: any number.
         steps: Steps after which training ends, though the epochs have more; the learning rate
             decays over as many. None: after the epochs.
         batch_size: Images a step, over all processes and accumulated pieces.
@@ -57,6 +58,9 @@ class FitSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(6, ge=1, description="passes over the images")
+    least_steps: int | None = Field(
+        None, ge=1, description="fewest steps, by more passes where images are few; null: any"
+    )
     steps: int | None = Field(None, ge=1, description="most steps in all; null: all of the epochs")
     batch_size: int = Field(16, ge=1, description="images per step")
     accumulate: int = Field(1, ge=1, description="pieces that a batch is computed in")
@@ -77,6 +81,11 @@ class FitSettings(BaseModel):
                 f"{self.accumulate}"
             )
         return self
+
+    def passes(self, images: int) -> int:
+        """Passes over so many images: `epochs`, or as many as the fewest steps need."""
+        steps = max(1, -(-images // self.batch_size))
+        return max(self.epochs, -(-(self.least_steps or 0) // steps))
 
 
 class Task(Protocol):
