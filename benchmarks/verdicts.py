@@ -31,13 +31,14 @@ def rows(path):
     scores = json.loads((path / "evaluate" / "metrics.json").read_text())["masks"]["iou"]
     for name, own in record["classes"].items():
         said = [v["severity"] for v in record["verdicts"] if v["about"] == name]
-        told, surfaces = (
+        told, surfaces, distinct = (
             "not known" if value is None else f"{value:.2f}"
-            for value in (own["told"], own["surfaces_told"])
+            for value in (own["told"], own["surfaces_told"], own["distinct"])
         )
         yield (
             f"| {path.name} | {name} | {own['images']} | {own['guessed']:.2f} | {told} | {surfaces} "
-            f"| {own['against']:.0%} | {own['against_outside']:.0%} | {', '.join(said) or 'none'} "
+            f"| {own['against']:.0%} | {own['against_outside']:.0%} | {distinct} "
+            f"| {', '.join(said) or 'none'} "
             f"| {100 * scores[name]:.1f} |"
         )
 
@@ -54,11 +55,12 @@ def main():
         "true IoU. *told*: average precision of the tag on images held out, by a linear classifier of the "
         "pretrained network's features; *surfaces*: the same by visual words alone; *guessing*: the share of images "
         "with the tag. *inside*, *outside*: share of the masks, and of the rest of the same images, whose surfaces "
-        "are rather those of images without the tag. What no verdict tells: masks that hold a part of the thing "
+        "are rather those of images without the tag. *distinct*: how well surfaces tell what masks cover from what "
+        "they leave (area under the ROC curve). What no verdict tells: masks that hold a part of the thing "
         "only, bleeding into a background that has no tag, and anything of a class that few images show.",
         "",
-        "| run | class | images | guessing | told | surfaces | inside | outside | verdict | IoU |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| run | class | images | guessing | told | surfaces | inside | outside | distinct | verdict | IoU |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for path in options.runs:
         lines += rows(path)
