@@ -58,23 +58,25 @@ _CELLS = 1
 def evidence(context: StageContext) -> Mapping[str, object]:
     """Weigh the maps of every image that has no result; writes `<id>.npz` (see `ImageMaps`).
 
-    A network tells classes apart by what is often more than the class, or lies beside it: healthy
-    leaf around a lesion. But what also occurs where the tag is absent is not the class. A logistic
-    regression of the images' visual words (surfaces), held out from the images it learnt from, says
-    of every position how far its surface speaks for the tag, in log odds e. The map is multiplied
-    by σ(e − t)^w, where t parts evidence best (`excess_threshold`).
+    A network tells classes apart by what is often more than the class, or lies beside it, or is a
+    part of it: healthy leaf around a lesion, an animal's head. What also occurs where the tag is
+    absent is not the class. A logistic regression of the images' visual words (surfaces), held out
+    from the images it learnt from, says of every position how far its surface speaks for the tag,
+    in log odds e; t parts them best (`excess_threshold`). With a strength w, by class, a map m
+    becomes
+
+        (σ(e − t) · m)^w · m^(1 − w): no more than both say, or
+        (σ(e − t) · m')^w · m^(1 − w): what surfaces say, where m' is the class's share of the maps.
 
     Images without any tag are the better witnesses: what they show is no class's. Where there are
-    enough, e tells images with any tag from them, and the strength w is how well it does; but 0 for
-    a class of which what its maps cover without evidence looks more like a tagged image than what
-    they leave out, for then it is rather a part of the thing that has no untagged image to speak
-    for it (sign test over the images). Otherwise e tells images with the class's tag from others.
-    These may share parts with it, so that w is small where the most telling hundredth of an image
-    alone does not tell the class as well as all of it (squared), and where what the maps cover
-    without evidence is other stuff than what they leave out.
+    enough, e tells images with any tag from them. Then a class is given to what surfaces say, where
+    what its maps cover without evidence looks more like a tagged image than what they leave out
+    (sign test over the images): its maps hold a part of the thing. Otherwise e tells images with
+    the class's tag from others. These may share parts with it, so that w is small where what the
+    maps cover without evidence is other stuff than what they leave out. See `_strength`, too.
 
     Returns:
-        Who the witnesses are, and each class's strength w and threshold t.
+        Who the witnesses are, and of each class w, t, and whether surfaces say where it is.
     """
     catalog, settings = context.catalog, context.config.evidence
     maps_before = _MapsBefore.of(context)
@@ -89,9 +91,7 @@ def evidence(context: StageContext) -> Mapping[str, object]:
         for sample, words in chain(known, ((s, words) for s, words, _ in others)):
             kept, maps = maps_before.load(sample)
             if len(maps):
-                size = (maps.shape[-2], maps.shape[-1])
-                weights = upsampled(learnt.weights(sample, words)[kept.classes], size)
-                maps = maps * weights.clamp(0, 1)
+                maps = learnt.weighed(sample, words, kept.classes, maps)
             ImageMaps(kept.classes, kept.size, {"evidence": maps}).save(context.dir, sample.id)
             advance()
     return learnt.record(catalog.classes)
@@ -143,6 +143,7 @@ class _Learnt:
         words: The same images' words, by stage.
         thresholds: By class, in log odds.
         strengths: By class, 0..1.
+        alone: By class, bool: whether surfaces alone say where it is.
     """
 
     witnesses: str
@@ -151,27 +152,38 @@ class _Learnt:
     words: Mapping[str, list[Tensor]]
     thresholds: Tensor
     strengths: Tensor
+    alone: Tensor
 
     def record(self, classes: Sequence[str]) -> dict[str, object]:
         """What is told of it."""
+        rows = zip(
+            classes,
+            self.strengths.tolist(),
+            self.thresholds.tolist(),
+            self.alone.tolist(),
+            strict=True,
+        )
         return {
             "images": len(self.fold),
             "witnesses": self.witnesses,
             "classes": {
-                name: {"strength": round(strength, 3), "threshold": round(threshold, 3)}
-                for name, strength, threshold in zip(
-                    classes, self.strengths.tolist(), self.thresholds.tolist(), strict=True
-                )
+                name: {"strength": round(own, 3), "threshold": round(threshold, 3), "alone": alone}
+                for name, own, threshold, alone in rows
             },
         }
 
-    def weights(self, sample: Sample, words: Sequence[Tensor]) -> Tensor:
-        """What maps are multiplied by, of every class [K,h,w], by what other images taught."""
+    def weighed(
+        self, sample: Sample, words: Sequence[Tensor], classes: Tensor, maps: Tensor
+    ) -> Tensor:
+        """An image's maps [n,h,w] of these classes [n], weighed by what other images taught."""
         fold = self.fold.get(sample.id)
         weights = self.told.weights.mean(dim=0) if fold is None else self.told.weights[fold]
-        found = evidence_map(weights, words) - self.thresholds[:, None, None]
-        weighed: Tensor = found.sigmoid() ** self.strengths[:, None, None]
-        return weighed
+        found = (evidence_map(weights, words) - self.thresholds[:, None, None]).sigmoid()
+        said = upsampled(found[classes], (maps.shape[-2], maps.shape[-1])).clamp(0, 1)
+        strength, alone = (each[classes, None, None] for each in (self.strengths, self.alone))
+        share = maps / maps.amax(dim=0).clamp_min(1e-6)
+        weighed: Tensor = (said * torch.where(alone, share, maps)) ** strength
+        return weighed * maps ** (1 - strength)
 
 
 def _learnt(
@@ -195,21 +207,13 @@ def _learnt(
     ]
     thresholds = _thresholds(found, target).expand(tags.shape[1])
     parts = _parts(maps_before, samples, words, found, thresholds)
+    strengths = _strength(found, told, standardized(last), target)
     if untagged:
-        # Mostly few images have no tag: how well these are found is what counts.
-        without = average_precision(-told.scores, ~target)
-        known = certainty(without, (~target).float().mean(dim=0))
-        refuted = [by_chance(own.supported, own.compared) >= SIGNIFICANT for own in parts]
-        strengths = known * torch.tensor(refuted)
+        alone = [by_chance(own.supported, own.compared) < SIGNIFICANT for own in parts]
     else:
-        whole = held_out(standardized(last), tags).precision
-        most = [each.flatten(1) for each in found]
-        top = [each.topk(max(1, int(_LOCAL * each.shape[1])), dim=1).values for each in most]
-        local = average_precision(torch.stack([each.mean(dim=1) for each in top]), tags)
-        local = local.masked_fill(told.precision.isnan(), torch.nan)
-        known = certainty(local, told.chance, torch.maximum(whole, told.precision))
         differs = [max(0.5, told_apart(own.inside, own.outside, WORDS)) for own in parts]
-        strengths = known**2 * (2 - 2 * torch.tensor(differs))
+        strengths = strengths * (2 - 2 * torch.tensor(differs))
+        alone = [False for _ in parts]
     fold = {s.id: own for s, own in zip(samples, told.fold.tolist(), strict=True)}
     witnesses = "untagged" if untagged else "others"
     return _Learnt(
@@ -219,7 +223,24 @@ def _learnt(
         {s.id: own for s, own in zip(samples, words, strict=True)},
         thresholds,
         strengths.expand(tags.shape[1]),
+        torch.tensor(alone),
     )
+
+
+def _strength(found: Sequence[Tensor], told: HeldOut, last: Tensor, target: Tensor) -> Tensor:
+    """How far small surfaces tell images with a tag from images without it, by column, 0..1.
+
+    The hundredth of an image with most evidence is judged by its average precision on images held
+    out: how far it comes from guessing to certainty, times the cube of how far it comes from
+    guessing to what the whole image tells (its mean last features, or all its words). Of the
+    photograph of an animal, fur tells half at most, and hardly counts; of a lesion all.
+    """
+    flat = [each.flatten(1) for each in found]
+    top = [each.topk(max(1, int(_LOCAL * each.shape[1])), dim=1).values for each in flat]
+    local = average_precision(torch.stack([each.mean(dim=1) for each in top]), target)
+    local = local.masked_fill(told.precision.isnan(), torch.nan)
+    whole = torch.maximum(held_out(last, target).precision, told.precision)
+    return certainty(local, told.chance) * certainty(local, told.chance, whole) ** 3
 
 
 @one_thread()
