@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from weakseg.ops.cams import upsampled
 from weakseg.ops.evidence import (
@@ -27,19 +26,13 @@ from weakseg.ops.evidence import (
     standardized,
     told_apart,
 )
-from weakseg.ops.propagation import HALF
-from weakseg.ops.thresholds import parted_at_half
 from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import (
     ImageMaps,
-    background_scores,
-    chosen_kind,
-    chosen_map,
-    map_title,
-    stage_before_evidence,
 )
 from weakseg.runs.processes import own_share
+from weakseg.stages.evidence_parts import MapsBefore, compared_parts
 from weakseg.stages.surface_words import WORDS, SurfaceWords, some_of
 from weakseg.training.memory import kept_memory
 from weakseg.types import Sample
@@ -47,11 +40,9 @@ from weakseg.types import Sample
 _LOCAL = 0.01
 """Share of an image's positions, those with most evidence, by which local evidence is judged."""
 
-_FEW = 20
-"""Positions of a kind below which an image does not say how they are."""
-
-_CELLS = 1
-"""Which words tell what maps cover from what they leave out: those of cells of 8 pixels."""
+_CAUTION = {"untagged": 8, "others": 3}
+"""How much w falls where small surfaces tell less than whole images, see `evidence`; more among
+images of no tag, where nothing else holds it back."""
 
 
 @kept_memory()
@@ -73,13 +64,16 @@ def evidence(context: StageContext) -> Mapping[str, object]:
     what its maps cover without evidence looks more like a tagged image than what they leave out
     (sign test over the images): its maps hold a part of the thing. Otherwise e tells images with
     the class's tag from others. These may share parts with it, so that w is small where what the
-    maps cover without evidence is other stuff than what they leave out. See `_strength`, too.
+    maps cover without evidence is other stuff than what they leave out.
+
+    Both ways w is small unless small surfaces tell the tag, and as well as whole images do: a
+    photograph of an animal is told by more than its fur (`_told_by_surfaces`).
 
     Returns:
         Who the witnesses are, and of each class w, t, and whether surfaces say where it is.
     """
     catalog, settings = context.catalog, context.config.evidence
-    maps_before = _MapsBefore.of(context)
+    maps_before = MapsBefore.of(context)
     samples = some_of(catalog.samples, settings.images)
     surfaces = SurfaceWords.found(context, samples)
     learnt = _learnt(context, samples, surfaces, maps_before)
@@ -104,32 +98,6 @@ def evidence_strengths(context: StageContext) -> Tensor:
         return torch.zeros(len(classes))
     found = context.run.stage("evidence").summary["classes"]
     return torch.tensor([float(found[name]["strength"]) for name in classes])
-
-
-@dataclass(frozen=True)
-class _MapsBefore:
-    """The maps that are weighed.
-
-    Attributes:
-        context: The run.
-        stage: The stage that kept them.
-        middle: Where they are parted.
-    """
-
-    context: StageContext
-    stage: str
-    middle: float
-
-    @classmethod
-    def of(cls, context: StageContext) -> _MapsBefore:
-        stage = stage_before_evidence(context)
-        title = map_title(stage, chosen_kind(context, stage))
-        return cls(context, stage, background_scores(context, stage)[title])
-
-    def load(self, sample: Sample) -> tuple[ImageMaps, Tensor]:
-        """What is kept of an image, and its maps [n,h,w], brought to where one half parts them."""
-        kept = ImageMaps.load(self.context.run.path, self.stage, sample.id)
-        return kept, parted_at_half(chosen_map(self.context, self.stage, kept), self.middle)
 
 
 @dataclass(frozen=True)
@@ -190,7 +158,7 @@ def _learnt(
     context: StageContext,
     samples: list[Sample],
     surfaces: SurfaceWords,
-    maps_before: _MapsBefore,
+    maps_before: MapsBefore,
 ) -> _Learnt:
     """What the images say of each other."""
     tags = torch.zeros(len(samples), len(context.catalog.classes), dtype=torch.bool)
@@ -206,8 +174,10 @@ def _learnt(
         for fold, own in zip(told.fold.tolist(), words, strict=True)
     ]
     thresholds = _thresholds(found, target).expand(tags.shape[1])
-    parts = _parts(maps_before, samples, words, found, thresholds)
-    strengths = _strength(found, told, standardized(last), target)
+    parts = compared_parts(maps_before, samples, words, found, thresholds)
+    witnesses = "untagged" if untagged else "others"
+    local, best = _told_by_surfaces(found, told, standardized(last), target)
+    strengths = local * best ** _CAUTION[witnesses]
     if untagged:
         alone = [by_chance(own.supported, own.compared) < SIGNIFICANT for own in parts]
     else:
@@ -215,7 +185,6 @@ def _learnt(
         strengths = strengths * (2 - 2 * torch.tensor(differs))
         alone = [False for _ in parts]
     fold = {s.id: own for s, own in zip(samples, told.fold.tolist(), strict=True)}
-    witnesses = "untagged" if untagged else "others"
     return _Learnt(
         witnesses,
         told,
@@ -227,20 +196,24 @@ def _learnt(
     )
 
 
-def _strength(found: Sequence[Tensor], told: HeldOut, last: Tensor, target: Tensor) -> Tensor:
+def _told_by_surfaces(
+    found: Sequence[Tensor], told: HeldOut, last: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor]:
     """How far small surfaces tell images with a tag from images without it, by column, 0..1.
 
-    The hundredth of an image with most evidence is judged by its average precision on images held
-    out: how far it comes from guessing to certainty, times the cube of how far it comes from
-    guessing to what the whole image tells (its mean last features, or all its words). Of the
-    photograph of an animal, fur tells half at most, and hardly counts; of a lesion all.
+    The hundredth of an image with most evidence is judged, by average precision on images held out.
+
+    Returns:
+        How far that comes from guessing to certainty; how far it comes from guessing to what the
+        whole image tells, by its mean last features or all its words. Of the photograph of an
+        animal fur tells half at most; of a lesion small surfaces tell all.
     """
     flat = [each.flatten(1) for each in found]
     top = [each.topk(max(1, int(_LOCAL * each.shape[1])), dim=1).values for each in flat]
     local = average_precision(torch.stack([each.mean(dim=1) for each in top]), target)
     local = local.masked_fill(told.precision.isnan(), torch.nan)
     whole = torch.maximum(held_out(last, target).precision, told.precision)
-    return certainty(local, told.chance) * certainty(local, told.chance, whole) ** 3
+    return certainty(local, told.chance), certainty(local, told.chance, whole)
 
 
 @one_thread()
@@ -260,52 +233,3 @@ def _thresholds(found: Sequence[Tensor], target: Tensor) -> Tensor:
             for k in range(target.shape[1])
         ]
     )
-
-
-@dataclass
-class _Parts:
-    """What a class's maps cover without evidence, and what they leave out, in some images.
-
-    Attributes:
-        compared: Images that have enough of both.
-        supported: Of these, in how many what is covered has the greater mean evidence.
-        inside: The words of what is covered, of each image, integers [n].
-        outside: The words of what no map of the image covers.
-    """
-
-    compared: int = 0
-    supported: int = 0
-    inside: list[Tensor] = field(default_factory=list)
-    outside: list[Tensor] = field(default_factory=list)
-
-
-@one_thread()
-def _parts(
-    maps_before: _MapsBefore,
-    samples: Sequence[Sample],
-    words: Sequence[Sequence[Tensor]],
-    found: Sequence[Tensor],
-    thresholds: Tensor,
-) -> list[_Parts]:
-    """What the maps of each class cover without evidence, and what they leave out."""
-    parts = [_Parts() for _ in thresholds]
-    for sample, own, said in zip(samples, words, found, strict=True):
-        if not sample.tags:
-            continue
-        kept, maps = maps_before.load(sample)
-        covered = upsampled(maps, (said.shape[-2], said.shape[-1])) > HALF
-        cells = own[_CELLS]
-        for k, cover in zip(kept.classes.tolist(), covered, strict=True):
-            each = said[k if len(said) > 1 else 0]
-            weak = each < thresholds[k]
-            inside, outside = cover & weak, ~covered.any(dim=0) & weak
-            if min(int(inside.sum()), int(outside.sum())) < _FEW:
-                continue
-            parts[k].compared += 1
-            parts[k].supported += bool(each[inside].mean() > each[outside].mean())
-            for listed, where in ((parts[k].inside, inside), (parts[k].outside, outside)):
-                share = functional.interpolate(
-                    where[None, None].float(), size=cells.shape, mode="area"
-                )[0, 0]
-                listed.append(cells[share > 0.5])
-    return parts
