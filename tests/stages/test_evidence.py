@@ -8,11 +8,12 @@ from PIL import Image
 from rich.console import Console
 
 from weakseg.config.run_config import load_config
+from weakseg.ops.evidence import HeldOut
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps
 from weakseg.runs.run_dir import RunDir
 from weakseg.runs.stage_dir import StageDir
-from weakseg.stages.evidence import evidence, evidence_strengths
+from weakseg.stages.evidence import _Learnt, evidence, evidence_strengths
 from weakseg.types import Catalog, Sample
 
 SIZE = 192
@@ -157,3 +158,32 @@ def test_images_that_were_not_learnt_from_are_weighed_too(plates, tmp_path):
 def test_a_map_without_room_outside_says_nothing(plates, tmp_path):
     record, _ = weighed(plates, tmp_path, (0, 0, SIZE, SIZE))
     assert record["classes"]["scratch"]["strength"] > 0.8
+
+
+def learnt(strength, alone):
+    """Of two words the first speaks against everything and the second for it, beyond doubt."""
+    weights = torch.tensor([[-40.0], [40.0]])[None]
+    told = HeldOut(weights, *(torch.zeros(1, 1) for _ in range(4)))
+    of_classes = torch.ones(2)
+    return _Learnt(
+        "untagged", told, {}, {}, 0 * of_classes, strength * of_classes, torch.tensor([alone] * 2)
+    )
+
+
+MAPS = torch.tensor([[[0.8, 0.6, 0.2, 0.0]], [[0.2, 0.3, 0.1, 0.0]]])
+WORDS = [torch.tensor([[0, 1, 1, 1]])]
+
+
+@pytest.mark.parametrize(
+    ("strength", "alone", "expected"),
+    [
+        (1, False, [[[0, 0.6, 0.2, 0]], [[0, 0.3, 0.1, 0]]]),  # no more than both say
+        (1, True, [[[0, 1, 1, 0]], [[0, 0.5, 0.5, 0]]]),  # what surfaces say, divided by the maps
+        (0, True, MAPS.tolist()),
+        (0, False, MAPS.tolist()),
+        (0.5, True, [[[0, 0.6**0.5, 0.2**0.5, 0]], [[0, 0.15**0.5, 0.05**0.5, 0]]]),
+    ],
+)
+def test_maps_and_surfaces_together(plates, strength, alone, expected):
+    found = learnt(strength, alone).weighed(plates.samples[0], WORDS, torch.tensor([0, 1]), MAPS)
+    assert torch.allclose(found, torch.tensor(expected, dtype=torch.float32), atol=1e-4)
