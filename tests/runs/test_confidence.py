@@ -10,7 +10,7 @@ from weakseg.runs.run_dir import RunDir
 from weakseg.runs.stage_dir import StageDir
 from weakseg.types import Catalog, RunError
 
-BARE = ("spread.prototypes=false", "spread.spreading=false")
+BARE = ("spread.prototypes=false", "spread.spreading=false", "evidence.images=0")
 
 
 def context(run, *overrides):
