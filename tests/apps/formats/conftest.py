@@ -103,7 +103,8 @@ def finished(tmp_path) -> Finished:
             file.parent.mkdir(parents=True, exist_ok=True)
             np.savez(file, **known, **kinds)
     folder.save_catalog(Catalog(CLASSES, tuple(samples)), source=photos)
-    bare = ["spread.prototypes=false", "spread.spreading=false", "refine.kind=none"]
+    bare = ["spread.prototypes=false", "spread.spreading=false", "evidence.images=0"]
+    bare.append("refine.kind=none")
     folder.save_config(load_config(overrides=bare).to_yaml())
     for name in ("cams", "weigh", "masks"):
         (path / name / "fingerprint.json").write_text("{}")
