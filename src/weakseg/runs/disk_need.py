@@ -22,7 +22,7 @@ _MASK = 8_000
 _ASPECT = 0.7
 """Share of a square that an image of usual aspect covers."""
 
-_MAPS = {"cams": 1, "spread": 1, "weigh": 4, "walk": 1}
+_MAPS = {"cams": 1, "spread": 1, "weigh": 4, "evidence": 1, "walk": 1}
 """Maps that a stage keeps of each tag of an image."""
 
 _MASKS = ("recalibrate", "seeds", "masks")
