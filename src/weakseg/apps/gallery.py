@@ -11,7 +11,7 @@ from weakseg.apps.picture_grid import heat, picture_grid
 from weakseg.data.images import read_mask, read_sample
 from weakseg.data.masks import overlay
 from weakseg.runs.context import StageContext
-from weakseg.runs.image_maps import ImageMaps, chosen_map, map_stage
+from weakseg.runs.image_maps import ImageMaps, chosen_map, stage_before_evidence
 from weakseg.runs.run_dir import RunDir
 from weakseg.types import Sample
 
@@ -49,13 +49,16 @@ def _row(context: StageContext, sample: Sample) -> dict[str, Tensor]:
     both = config.amr.compensation
     row["plain CAM" if both else "CAM"] = heat(image, kept.maps["spotlight"].amax(dim=0))
     if both:
-        weighed = ImageMaps.load(run, "weigh", sample.id)
-        row["compensation"] = heat(image, weighed.maps["compensation"].amax(dim=0))
-        row["weighted CAM"] = heat(image, weighed.maps["weighted"].amax(dim=0))
+        branches = ImageMaps.load(run, "weigh", sample.id).maps
+        row["compensation"] = heat(image, branches["compensation"].amax(dim=0))
+        row["weighted CAM"] = heat(image, branches["weighted"].amax(dim=0))
     if config.spread.active:
-        stage = map_stage(context)
+        stage = stage_before_evidence(context)
         spread = chosen_map(context, stage, ImageMaps.load(run, stage, sample.id))
         row["spread"] = heat(image, spread.amax(dim=0))
+    if config.evidence.images:
+        weighed = ImageMaps.load(run, "evidence", sample.id).maps["evidence"]
+        row["evidence"] = heat(image, weighed.amax(dim=0))
     if config.refine.walks:
         seeds = read_mask(run / "seeds" / f"{sample.id}.png")
         row["seeds"] = overlay(image, _enlarged(seeds, image))
