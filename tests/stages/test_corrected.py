@@ -28,6 +28,7 @@ SET = (
     "cams.scales=[1.0]",
     "spread.prototypes=false",
     "spread.spreading=false",
+    "evidence.images=0",
     "verify.images=0",
     "relate.fit.epochs=1",
     "relate.fit.batch_size=4",
