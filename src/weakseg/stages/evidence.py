@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -169,14 +169,16 @@ def _learnt(
     untagged = min(int(tagged.sum()), int((~tagged).sum())) >= FOLDS
     target = tagged if untagged else tags
     told = held_out(histograms_of(words, WORDS), target)
-    found = [
-        evidence_map(told.weights[fold], own)
-        for fold, own in zip(told.fold.tolist(), words, strict=True)
-    ]
-    thresholds = _thresholds(found, target).expand(tags.shape[1])
-    parts = compared_parts(maps_before, samples, words, found, thresholds)
+
+    def found() -> Iterator[Tensor]:
+        # Made again each time: of many classes they would fill the memory.
+        for fold, own in zip(told.fold.tolist(), words, strict=True):
+            yield evidence_map(told.weights[fold], own)
+
+    thresholds = _thresholds(found(), target).expand(tags.shape[1])
+    parts = compared_parts(maps_before, samples, words, found(), thresholds)
     witnesses = "untagged" if untagged else "others"
-    local, best = _told_by_surfaces(found, told, standardized(last), target)
+    local, best = _told_by_surfaces(found(), told, standardized(last), target)
     strengths = local * best ** _CAUTION[witnesses]
     if untagged:
         alone = [by_chance(own.supported, own.compared) < SIGNIFICANT for own in parts]
@@ -197,7 +199,7 @@ def _learnt(
 
 
 def _told_by_surfaces(
-    found: Sequence[Tensor], told: HeldOut, last: Tensor, target: Tensor
+    found: Iterable[Tensor], told: HeldOut, last: Tensor, target: Tensor
 ) -> tuple[Tensor, Tensor]:
     """How far small surfaces tell images with a tag from images without it, by column, 0..1.
 
@@ -208,16 +210,19 @@ def _told_by_surfaces(
         whole image tells, by its mean last features or all its words. Of the photograph of an
         animal fur tells half at most; of a lesion small surfaces tell all.
     """
-    flat = [each.flatten(1) for each in found]
-    top = [each.topk(max(1, int(_LOCAL * each.shape[1])), dim=1).values for each in flat]
-    local = average_precision(torch.stack([each.mean(dim=1) for each in top]), target)
+    top = []
+    for each in found:
+        flat = each.flatten(1)
+        most = flat.topk(max(1, int(_LOCAL * flat.shape[1])), dim=1).values
+        top.append(most.mean(dim=1))
+    local = average_precision(torch.stack(top), target)
     local = local.masked_fill(told.precision.isnan(), torch.nan)
     whole = torch.maximum(held_out(last, target).precision, told.precision)
     return certainty(local, told.chance), certainty(local, told.chance, whole)
 
 
 @one_thread()
-def _thresholds(found: Sequence[Tensor], target: Tensor) -> Tensor:
+def _thresholds(found: Iterable[Tensor], target: Tensor) -> Tensor:
     """By column of the target [N,K], where evidence is best parted; 0 where nothing can tell."""
     tagged, untagged = torch.zeros(2, target.shape[1], BINS)
     for own, there in zip(found, target, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -79,7 +79,7 @@ def compared_parts(
     maps_before: MapsBefore,
     samples: Sequence[Sample],
     words: Sequence[Sequence[Tensor]],
-    found: Sequence[Tensor],
+    found: Iterable[Tensor],
     thresholds: Tensor,
 ) -> list[Parts]:
     """What the maps of each class cover without evidence, and what they leave out."""
