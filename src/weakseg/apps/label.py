@@ -150,7 +150,7 @@ class _Work:
             for count, faults in self._tables(missing):
                 made, bad = made + count, [*bad, *faults]
                 advance()
-        return made, kept, bad
+        return made, kept, sorted(bad, key=lambda fault: str(fault.file))
 
     def _tables(self, tables: Sequence[ImageTable]) -> Iterator[tuple[int, Sequence[Fault]]]:
         if self.ray is None:
