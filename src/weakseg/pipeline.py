@@ -163,8 +163,8 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "verify",
         version=1,
-        needs=("cams", "masks"),
-        reads=("backbone", "cams", "verify"),
+        needs=("cams", "evidence", "masks"),
+        reads=("backbone", "cams", "evidence", "verify"),
         function="weakseg.stages.verify:verify",
         when=lambda config: config.verify.images > 0,
     ),

@@ -75,3 +75,11 @@ def test_masks_that_are_no_other_stuff_than_the_rest(distinct, severities):
     found = verdicts({"rust": own})
     assert [verdict.severity for verdict in found] == severities
     assert all("from what they leave of the same images" in verdict.text for verdict in found)
+
+
+def test_a_surface_without_images_of_no_tag_is_to_be_looked_at():
+    own = ClassFigures(images=10, told=0.9, guessed=0.2, by_others=0.6)
+    (found,) = verdicts({"pit": own})
+    assert found.severity == "yellow"
+    assert "add images without any tag" in found.text
+    assert verdicts({"pit": ClassFigures(images=10, told=0.9, guessed=0.2, by_others=0.3)}) == []

@@ -18,6 +18,7 @@ from weakseg.types import Catalog, Sample
 
 SIZE = 96
 SPOT = (28, 20, 68, 60)
+BARE = ("backbone.weights=none", "cams.long_side=96", "fit.workers=0", "evidence.images=0")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def judged(plates, folder, box, *settings, peak=1.0):
     """The record of `verify` where every tagged image's mask is a box, and what was printed."""
     config = load_config(
         "fast",
-        overrides=["backbone.weights=none", "cams.long_side=96", "fit.workers=0", *settings],
+        overrides=[*BARE, *settings],
     )
     run, lines = RunDir(folder), Console(record=True, width=400, quiet=False)
     (folder / "masks").mkdir(parents=True, exist_ok=True)

@@ -74,6 +74,8 @@ class ClassFigures:
         distinct: How well surfaces tell what its masks cover from what no mask of the same images
             covers: the probability that of two places the right one has more of it (ROC); None: too
             few images, or nothing on one side.
+        by_others: How strongly small surfaces tell it from other classes' images, where no image
+            is without a tag; 0 where some are.
     """
 
     images: int = 0
@@ -86,6 +88,7 @@ class ClassFigures:
     against: float = 0.0
     against_outside: float = 0.0
     distinct: float | None = None
+    by_others: float = 0.0
 
 
 def verdicts(figures: Mapping[str, ClassFigures]) -> list[Verdict]:
@@ -147,6 +150,12 @@ def _of_class(name: str, own: ClassFigures) -> Iterable[tuple[Severity, str]]:
             f"what its masks cover {'cannot' if cannot else 'can hardly'} be told from what they "
             f"leave of the same images ({own.distinct:.2f}, guessing has 0.50): they may lie "
             "beside it; look at them, add images without any tag, try a larger cams.long_side",
+        )
+    if own.by_others >= MOST:
+        yield (
+            "yellow",
+            "small surfaces tell it, and every image has a tag: what all images show, as what it "
+            "lies on, cannot be ruled out; look at its masks, add images without any tag",
         )
     if own.whole_image >= many:
         yield (

@@ -91,13 +91,20 @@ def evidence(context: StageContext) -> Mapping[str, object]:
     return learnt.record(catalog.classes)
 
 
-def evidence_strengths(context: StageContext) -> Tensor:
-    """How strongly each class's maps were weighed, float32 [K] in 0..1; 0 where they were not."""
+def evidence_strengths(context: StageContext, witnesses: str | None = None) -> Tensor:
+    """How strongly each class's maps were weighed, float32 [K] in 0..1; 0 where they were not.
+
+    Args:
+        context: The run.
+        witnesses: `untagged` or `others`: 0, too, where others than these were asked.
+    """
     classes = context.catalog.classes
     if not context.config.evidence.images:
         return torch.zeros(len(classes))
-    found = context.run.stage("evidence").summary["classes"]
-    return torch.tensor([float(found[name]["strength"]) for name in classes])
+    found = context.run.stage("evidence").summary
+    if witnesses not in (None, found["witnesses"]):
+        return torch.zeros(len(classes))
+    return torch.tensor([float(found["classes"][name]["strength"]) for name in classes])
 
 
 @dataclass(frozen=True)

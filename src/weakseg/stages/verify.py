@@ -25,6 +25,7 @@ from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps
 from weakseg.runs.processes import first_process
+from weakseg.stages.evidence import evidence_strengths
 from weakseg.stages.surface_words import WORDS, SurfaceWords, some_of
 from weakseg.training.memory import kept_memory
 from weakseg.types import Sample
@@ -107,7 +108,9 @@ def _judge(
         figures, _against(context, samples, words, surfaces), strict=True
     ):
         own.against, own.against_outside = inside, outside
+    by_others = evidence_strengths(context, "others").tolist()
     for k, own in enumerate(figures):
+        own.by_others = by_others[k]
         own.distinct = _distinct(context, samples, [each[-1] for each in words], k)
 
 
