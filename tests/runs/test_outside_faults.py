@@ -80,3 +80,9 @@ def test_bugs_stay_bugs(error):
         outside_faults_told("cams", NONE, "fit.workers"),
     ):
         raise error
+
+
+def test_a_process_that_ends_in_the_middle_of_a_batch():
+    told = pytest.raises(RunError, match="a process that reads images was ended from outside")
+    with told, outside_faults_told("cams", Catalog((), ()), "fit.workers"):
+        raise ConnectionResetError(104, "Connection reset by peer")

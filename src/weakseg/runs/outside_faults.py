@@ -61,13 +61,20 @@ def outside_faults_told(stage: str, catalog: Catalog, workers: str) -> Iterator[
         if "DataLoader worker" not in text or not any(sign in text for sign in _DEAD):
             raise
         _let_go(error)
-        found = (
-            "a process that reads images was ended from outside, mostly for want of memory "
-            f"({text.partition(' It is possible')[0].rstrip('.')}; {_free()})"
-        )
-        raise ReaderEndedError(stage, found, _lower(workers)) from None
+        told = text.partition(" It is possible")[0].rstrip(".")
+        raise ReaderEndedError(stage, _ended(told), _lower(workers)) from None
+    except ConnectionResetError as error:  # in the middle of a batch
+        _let_go(error)
+        raise ReaderEndedError(stage, _ended(str(error)), _lower(workers)) from None
     except MemoryError as error:
         raise _no_memory(stage, workers) from error
+
+
+def _ended(told: str) -> str:
+    return (
+        "a process that reads images was ended from outside, mostly for want of memory "
+        f"({told}; {_free()})"
+    )
 
 
 def _no_memory(stage: str, workers: str) -> RunError:
