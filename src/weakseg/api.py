@@ -641,6 +641,9 @@ def export(
 ) -> ExportSummary:
     """Writes a finished run in another tool's format.
 
+    Masks and tags that people corrected go out as they corrected them, also before the next run
+    learns from them, and the notes say how many; such masks have the confidence 1.
+
     Args:
         run: The run's folder.
         to: `onnx` (the model), `coco` (one JSON), `label-studio` (tasks with brush masks), `cvat`

@@ -1,5 +1,6 @@
 import gc
 import json
+import shutil
 import sys
 import weakref
 from pathlib import Path
@@ -28,6 +29,7 @@ from weakseg.apps.formats import (
     yolo_seg,
 )
 from weakseg.apps.formats.labelled import Job, Labelled
+from weakseg.apps.review.photo_desk import Patch, PhotoDesk
 from weakseg.cli import main
 from weakseg.config.run_config import load_config
 from weakseg.data.images import read_mask
@@ -433,6 +435,51 @@ def test_one_mask_is_held_at_a_time(run, tmp_path, module):
     job = Job(catalog.classes, len(catalog), confident=False)
     module.write(images(), job, out / "x.json" if module is coco else out)
     assert len(given) == 4
+
+
+def reviewed(run):
+    """`a` drawn anew, the tag of `d.1` taken away, `flat` rejected: before the next run."""
+    desk = PhotoDesk(run, "ann")
+    drawn = np.full((4, 5), 3, np.uint8)
+    desk.draw(desk.sample("a"), None, Patch(2, 1, drawn), "brush")
+    desk.tag(desk.sample("d.1"), None, [])
+    desk.judge(desk.sample("flat"), None, "rejected")
+    return desk
+
+
+def test_corrections_go_out_before_the_next_run(run, tmp_path, capsys):
+    desk, made = reviewed(run), mask_of(run, "a")
+    assert main(["export", str(run), "--to", "png", "--out", str(tmp_path / "png")]) == 0
+    told = capsys.readouterr().err
+    assert "1 true masks and 2 images' tags are as people accepted or corrected them" in told
+    assert "1 masks that people rejected" in told
+    drawn = read_mask(tmp_path / "png" / "a.png").numpy()
+    assert (drawn[1:5, 2:7] == 3).all()
+    assert (drawn[12:] == made[12:]).all()
+    assert mask_of(run, "d.1").any()
+    assert not read_mask(tmp_path / "png" / "d.1.png").numpy().any()
+
+    export(run, "label-studio", tmp_path / "studio")
+    tasks = json.loads((tmp_path / "studio" / "tasks.json").read_text(encoding="utf-8"))
+    by_id = {task["data"]["id"]: task for task in tasks}
+    assert by_id["a"]["data"]["tags"] == [*CLASSES[:2], CLASSES[2]]
+    assert by_id["d.1"]["data"]["tags"] == []
+    assert {r["score"] for r in by_id["a"]["predictions"][0]["result"]} == {1.0}
+
+    desk.undo(desk.sample("a"), 1)
+    desk.undo(desk.sample("d.1"), 1)
+    desk.undo(desk.sample("flat"), 1)
+    assert not any("people" in note for note in export(run, "png", tmp_path / "again").notes)
+    assert np.array_equal(read_mask(tmp_path / "again" / "a.png").numpy(), made)
+
+
+def test_scores_of_a_runs_masks_say_that_they_were_corrected_since(run, tmp_path, capsys):
+    truth = tmp_path / "truth"
+    shutil.copytree(run / "masks", truth)
+    assert weakseg.evaluate(run / "masks", truth).warnings == ()
+    reviewed(run)
+    assert main(["evaluate", str(run / "masks"), "--truth", str(truth)]) == 0
+    assert "people corrected 1 masks and 2 images' tags since" in capsys.readouterr().err
 
 
 def test_no_images_are_still_a_file(tmp_path):

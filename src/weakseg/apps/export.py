@@ -31,8 +31,9 @@ from weakseg.files import replacing, sweep_here
 from weakseg.metrics.scores import top_label
 from weakseg.runs.confidence import mask_confidences
 from weakseg.runs.context import StageContext
+from weakseg.runs.corrections import NO_CORRECTIONS, Corrections, read_corrections
 from weakseg.runs.run_dir import RunDir
-from weakseg.types import Catalog, DataError, RunError, Sample
+from weakseg.types import BACKGROUND, IGNORE, Catalog, DataError, RunError, Sample
 
 _NAMED = 5
 
@@ -177,13 +178,15 @@ def _export_masks(request: ExportRequest, row: Format) -> ExportSummary:
     out, suffix = request.out, row.suffix
     if suffix is not None and out.suffix.lower() != suffix:
         raise RunError(f"{out} is to be a {suffix} file; end --out by {suffix}")
-    catalog = request.run.load_catalog()
+    catalog = request.run.load_catalog(source_tags=True)
+    corrections = read_corrections(request.run.path, catalog) or NO_CORRECTIONS
+    catalog = corrections.applied(catalog)
     _refuse_missing(request, catalog)
     count = Counter[str]()
 
     def counted() -> Iterator[Labelled]:
         with progress.track(request.console, "export", len(catalog)) as advance:
-            for image in _labelled(request, catalog):
+            for image in _labelled(request, catalog, corrections):
                 count["masks"] += len(image.indices)
                 count["turned"] += image.turned
                 count["ignored"] += row.ignored is not None and image.ignored
@@ -203,7 +206,7 @@ def _export_masks(request: ExportRequest, row: Format) -> ExportSummary:
         raise RunError(f"{out} is there already; remove it, or choose another --out")
     with replacing(out, folder=folder) as part:
         row.write(counted(), job, part)
-    notes = []
+    notes = _corrections_told(corrections, own=request.masks is None)
     if turned := count["turned"]:
         notes.append(f"{turned} of {len(catalog)} images have an EXIF orientation: {row.turned}")
     if ignored := count["ignored"]:
@@ -226,16 +229,38 @@ def _refuse_missing(request: ExportRequest, catalog: Catalog) -> None:
         )
 
 
-def _labelled(request: ExportRequest, catalog: Catalog) -> Iterator[Labelled]:
-    """The run's images with their masks, one at a time."""
+def _labelled(
+    request: ExportRequest, catalog: Catalog, corrections: Corrections
+) -> Iterator[Labelled]:
+    """The run's images with their masks, one at a time; what people corrected is certain."""
     folder, own = _mask_folder(request), request.masks is None
     context = StageContext.reading(request.run) if own else None
     for sample in catalog:
         path = folder / f"{sample.id}.png"
-        labels = read_mask(path)
+        labels = corrections.mask_now(sample, path) if own else read_mask(path)
         _check(sample, path, labels, catalog.classes)
-        known = mask_confidences(context, sample.id, labels) if context else {}
+        if own and sample.id in corrections.masks:
+            known = {k: 1.0 for k in labels.unique().tolist() if BACKGROUND < k < IGNORE}
+        else:
+            known = mask_confidences(context, sample.id, labels) if context else {}
         yield Labelled(sample, labels.numpy(), known, is_turned(sample.image))
+
+
+def _corrections_told(corrections: Corrections, *, own: bool) -> list[str]:
+    """What people said in the reviews, and what became of it; masks only if they are the run's."""
+    notes = []
+    counts = (
+        (len(corrections.masks) * own, "true masks"),
+        (len(corrections.tags), "images' tags"),
+    )
+    if said := " and ".join(f"{count} {what}" for count, what in counts if count):
+        notes.append(f"{said} are as people accepted or corrected them")
+    if own and (rejected := len(corrections.rejected)):
+        notes.append(
+            f"{rejected} masks that people rejected are in it as the run made them; correct them "
+            "by `weakseg review`"
+        )
+    return notes
 
 
 def _check(sample: Sample, path: Path, labels: torch.Tensor, classes: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
 
+import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -25,6 +26,8 @@ from weakseg.metrics.scores import (
 )
 from weakseg.metrics.truth_agreement import TruthAgreement
 from weakseg.processors import one_thread
+from weakseg.runs.corrections import NO_CORRECTIONS, read_corrections
+from weakseg.runs.run_dir import RunDir
 from weakseg.sources.name_index import NameIndex, plain_name, without_suffix
 from weakseg.sources.text import names_of, read_list
 from weakseg.types import BACKGROUND, IGNORE, DataError
@@ -108,7 +111,30 @@ def evaluate_masks(
         names = tuple(f"class {k}" for k in range(1, most + 1))
     if faults:
         raise DataError(f"{len(faults)} of {len(wanted)} masks cannot be scored: {_some(faults)}")
-    return replace(scorer.scores(names), warnings=_warnings(agreement))
+    warnings = (*_warnings(agreement), *_corrected_since(Path(predicted)))
+    return replace(scorer.scores(names), warnings=warnings)
+
+
+def _corrected_since(folder: Path) -> list[str]:
+    """That people corrected masks of a run after they were made, if the folder is a run's."""
+    run = RunDir(folder.absolute().parent)
+    if folder.absolute().name != "masks" or not run.is_run:
+        return []
+    corrections = read_corrections(run.path, run.load_catalog()) or NO_CORRECTIONS
+    since = [
+        key
+        for key, path in corrections.masks.items()
+        if (made := folder / f"{key}.png").is_file()
+        and not torch.equal(read_mask(path), read_mask(made))
+    ]
+    counts = ((len(since), "masks"), (len(corrections.tags), "images' tags"))
+    said = " and ".join(f"{count} {what}" for count, what in counts if count)
+    if not said:
+        return []
+    return [
+        f"people corrected {said} since these masks were made; `weakseg run` learns from that, and "
+        "`weakseg export --to png` writes the masks as they are now"
+    ]
 
 
 def _warnings(agreement: TruthAgreement) -> tuple[str, ...]:

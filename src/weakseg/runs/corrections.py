@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from weakseg.data.images import image_size
+import torch
+from torch import Tensor
+
+from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import mask_classes
 from weakseg.metrics.scores import size_text, top_label
 from weakseg.runs.review_dir import REVIEW, TRUE_STATES, ReviewDir
-from weakseg.types import Catalog, RunError, Sample
+from weakseg.types import BACKGROUND, IGNORE, Catalog, RunError, Sample
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,28 @@ class Corrections:
                 for sample in catalog
             ),
         )
+
+    def mask_now(self, sample: Sample, made: Path) -> Tensor:
+        """The mask that holds now, uint8 [H,W], before the next run and after it.
+
+        It is the true one that people accepted or drew; else the one that was made, without the
+        classes that people said are not in the image.
+
+        Args:
+            sample: The image.
+            made: The file of the mask that was made for it.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        if sample.id in self.masks:
+            return read_mask(self.masks[sample.id])
+        labels = read_mask(made)
+        if sample.id not in self.tags:
+            return labels
+        kept = [BACKGROUND, IGNORE, *(tag + 1 for tag in self.tags[sample.id])]
+        gone = ~torch.isin(labels, torch.tensor(kept, dtype=labels.dtype))
+        return labels.masked_fill(gone, BACKGROUND)
 
     def learnt_from(
         self, samples: Sequence[Sample], masks: Sequence[Path], weight: int
