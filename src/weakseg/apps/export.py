@@ -240,7 +240,7 @@ def _labelled(
         labels = corrections.mask_now(sample, path) if own else read_mask(path)
         _check(sample, path, labels, catalog.classes)
         if own and sample.id in corrections.masks:
-            known = {k: 1.0 for k in labels.unique().tolist() if BACKGROUND < k < IGNORE}
+            known = {k: 1.0 for k in torch.unique(labels).tolist() if BACKGROUND < k < IGNORE}
         else:
             known = mask_confidences(context, sample.id, labels) if context else {}
         yield Labelled(sample, labels.numpy(), known, is_turned(sample.image))
