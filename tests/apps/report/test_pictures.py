@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from weakseg.apps.report.facts import read_facts
-from weakseg.apps.report.pictures import cards, colour, gallery
+from weakseg.apps.report.pictures import cards, colour, gallery, heat_image
 
 
 def opened(uri):
@@ -55,6 +55,20 @@ def test_heat_is_clear_where_the_map_is_0_and_bright_where_it_is_1(drawing):
     heat = np.asarray(opened(card.panels[1].layer).convert("RGBA"))
     assert heat[0, 0, 3] == 0
     assert heat[3, 4].tolist() == [255, 240, 120, 210]
+
+
+def alphas(values):
+    png = heat_image(np.array(values, np.float32).reshape(1, -1))
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))[0, :, 3].tolist()
+
+
+def test_a_map_of_probabilities_glows_as_strongly_as_others():
+    low, *_, high = alphas(np.linspace(0.2, 0.75, 60))
+    assert low <= 10
+    assert high == 210
+    assert set(alphas([1.0] * 8)) == {210}
+    assert set(alphas([0.0] * 8)) == {0}
+    assert max(alphas([0.4] * 8)) < 60  # nothing stands out
 
 
 def test_mask_layers_bear_the_classes_colours_and_veil_what_is_open(drawing):

@@ -34,7 +34,10 @@ _PHOTO, _BRIEF, _HEAT = 480, 288, 72
 
 _LEVELS = 40
 _STOPS = ((0.0, 68, 20, 120), (0.35, 190, 40, 110), (0.65, 245, 125, 30), (1.0, 255, 240, 120))
-"""Colours of a map from 0 to 1: position, red, green, blue."""
+"""Colours of a map from low to high: position, red, green, blue."""
+
+_LOW, _HIGH = 0.35, 0.6
+"""The highest value that is drawn as clear, and the lowest that is drawn as yellow."""
 
 _PREDICTIONS = ("validate", "segment")
 """Stages that may hold masks that the segmentation network found, the later first."""
@@ -225,13 +228,18 @@ def _shares(labels: Bytes, facts: Facts) -> str:
 
 
 def heat_image(scores: npt.NDArray[np.float32], side: int = _HEAT) -> bytes:
-    """A map [h,w] in 0..1 as PNG: clear where it is 0, violet, orange, yellow where it is 1.
+    """A map [h,w] as PNG: clear where it is low, violet, orange, yellow where it is high.
+
+    Colours span the map's own range, within `_LOW` and `_HIGH`: probabilities hardly ever come near
+    0 and 1.
 
     Args:
-        scores: The map.
+        scores: The map, in 0..1.
         side: Longest side of the picture, in pixels.
     """
-    image = Image.fromarray(scores)
+    low = min(float(np.quantile(scores, 0.02)), _LOW)
+    high = max(float(scores.max()), _HIGH)
+    image = Image.fromarray((scores - low) / (high - low))
     image.thumbnail((side, side), Image.Resampling.BILINEAR)
     levels = np.round(np.asarray(image).clip(0, 1) * (_LEVELS - 1)).astype(np.uint8)
     ramp = np.linspace(0, 1, _LEVELS)
