@@ -368,9 +368,11 @@ def correct(
 
 
 def report(run: Path | str, *, console: Console | None = None) -> Path:
-    """Writes a run's report, one page that needs nothing else and no network.
+    """Writes a run's report: a page that needs no network, opened from the disk.
 
-    `weakseg.run` does so at its end; this does it again, or for a run that is not finished.
+    It begins with all images and their masks. Pictures that a page of 8 MB has no room for (of more
+    than some hundred images) lie in the folder `RUN/report` beside it. `weakseg.run` does so at its
+    end; this does it again, after corrections too, or for a run that is not finished.
 
     Args:
         run: The run's folder.

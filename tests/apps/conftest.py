@@ -61,8 +61,22 @@ def labels_of(value, box=(20, 30, 70, 80)):
     return labels
 
 
-def write_run(folder, count=6, *, maps=True):
-    """A finished run of `count` photos: a square on grass, tagged cat or dog in turn."""
+STAGES = {"cams": ("spotlight",), "walk": ("walk",), "masks": ()}
+EVERY = {
+    "cams": ("spotlight",),
+    "weigh": ("compensation", "weighted"),
+    "evidence": ("evidence",),
+    "walk": ("walk",),
+    "masks": (),
+}
+"""Kinds of maps by the stages that keep them: of a plain network, and of the whole path."""
+
+
+def write_run(folder, count=6, *, maps=True, every=False):
+    """A finished run of `count` photos: a square on grass, tagged cat or dog in turn.
+
+    Maps lie on the square; with `every`, those of each kind on a part of it of their own.
+    """
     run = RunDir(folder / "run")
     run.create()
     photos = folder / "photos"
@@ -80,14 +94,27 @@ def write_run(folder, count=6, *, maps=True):
     (photos / "first.jpg").unlink()
     catalog = Catalog(CLASSES, tuple(samples))
     run.save_catalog(catalog, source=photos)
-    run.save_config(load_config("fast", overrides=BARE).to_yaml())
+    bare = ("spread.prototypes=false", "spread.spreading=false") if every else BARE
+    run.save_config(load_config("fast", overrides=bare).to_yaml())
     edge = torch.full((24, 32), 0.05)
     edge[5, 7:20] = edge[17, 7:20] = 0.95
     edge[5:18, 7] = edge[5:18, 20] = 0.95
-    inside = torch.zeros(1, 24, 32)
-    inside[0, 5:18, 8:20] = 1
     finished = {"masks": {"maps": "walk", "thresholds": {"walk": 0.5, "spotlight": 0.5}}}
-    for stage in ("cams", "walk", "masks") if maps else ("masks",):
+    kept = EVERY if every else STAGES
+    kinds = [kind for names in kept.values() for kind in names]
+
+    def inside(kind):
+        map_ = torch.zeros(1, 24, 32)
+        if every:
+            left = 6 + 5 * kinds.index(kind)
+            map_[0, 5:18, left : left + 5] = 1
+        else:
+            map_[0, 5:18, 8:20] = 1
+        return map_
+
+    for stage, names in kept.items():
+        if not maps and stage != "masks":
+            continue
         opened = run.open_stage(stage, {"version": 1})
         for sample in samples:
             if stage == "masks":
@@ -95,9 +122,10 @@ def write_run(folder, count=6, *, maps=True):
                     opened.path / f"{sample.id}.png", labels_of(min(sample.tags) + 1), CLASSES
                 )
                 continue
-            kind, boundary = ("walk", edge) if stage == "walk" else ("spotlight", None)
-            kept = ImageMaps(torch.tensor(sorted(sample.tags)), (H, W), {kind: inside}, boundary)
-            kept.save(opened, sample.id)
+            boundary = edge if stage == "walk" else None
+            found = {kind: inside(kind) for kind in names}
+            tags = torch.tensor(sorted(sample.tags))
+            ImageMaps(tags, (H, W), found, boundary).save(opened, sample.id)
         opened.finish(finished.get(stage, {"images": count}))
     return run.path
 

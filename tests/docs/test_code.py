@@ -136,6 +136,24 @@ def test_commands_and_their_options_exist(name, capsys):
         load_config(getattr(options, "preset", "fast"), None, getattr(options, "set", []))
 
 
+def parsers():
+    """The parser of each command."""
+    (choices,) = (a.choices for a in cli.parser()._actions if isinstance(a.choices, dict))
+    return choices
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_named_in_sentences_exist_with_their_options(name):
+    text = re.sub(r"^ *```.*?^ *```", "", (ROOT / name).read_text("utf-8"), flags=re.M | re.S)
+    for line in re.findall(r"`weakseg ([^`]+)`", text.replace("\n", " ")):
+        command, *words = line.split()
+        for one in command.split("|"):
+            assert one == "SOURCE" or one in parsers(), line
+            known = parsers()[one]._option_string_actions if one in parsers() else {}
+            options = [word.partition("=")[0] for word in words if word.startswith("--")]
+            assert [option for option in options if option not in known] == [], line
+
+
 def test_there_are_commands():
     assert len(commands(ROOT / "docs/quickstart.md")) >= 4
     assert len(commands(ROOT / "README.md")) >= 6

@@ -41,5 +41,14 @@ def test_the_code_gives_this_message(message):
     assert known(message)
 
 
+def test_messages_of_the_report_are_its_own():
+    said = re.findall(r"^### ([A-Z][^`\n]*)$", PAGE, re.MULTILINE)
+    script = (ROOT / "src/weakseg/apps/report/templates").glob("*.js")
+    text = " ".join(path.read_text("utf-8") for path in script)
+    assert len(said) == 2
+    for message in said:
+        assert all(part in text for part in message.split("…"))
+
+
 def test_others_are_told_apart():
     assert not known("there is no such elephant")

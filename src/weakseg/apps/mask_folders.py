@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
 
-import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -121,14 +120,7 @@ def _corrected_since(folder: Path) -> list[str]:
     if folder.absolute().name != "masks" or not run.is_run:
         return []
     corrections = read_corrections(run.path, run.load_catalog()) or NO_CORRECTIONS
-    since = [
-        key
-        for key, path in corrections.masks.items()
-        if (made := folder / f"{key}.png").is_file()
-        and not torch.equal(read_mask(path), read_mask(made))
-    ]
-    counts = ((len(since), "masks"), (len(corrections.tags), "images' tags"))
-    said = " and ".join(f"{count} {what}" for count, what in counts if count)
+    said = corrections.since(folder)
     if not said:
         return []
     return [

@@ -65,6 +65,21 @@ class Corrections:
         gone = ~torch.isin(labels, torch.tensor(kept, dtype=labels.dtype))
         return labels.masked_fill(gone, BACKGROUND)
 
+    def since(self, masks: Path) -> str:
+        """What people corrected after the masks of a folder were made, in words; empty if nothing.
+
+        Args:
+            masks: The folder of the run's masks; tags are compared with the run's.
+        """
+        newer = [
+            key
+            for key, path in self.masks.items()
+            if (made := masks / f"{key}.png").is_file()
+            and not torch.equal(read_mask(path), read_mask(made))
+        ]
+        counts = ((len(newer), "masks"), (len(self.tags), "images' tags"))
+        return " and ".join(f"{count} {what}" for count, what in counts if count)
+
     def learnt_from(
         self, samples: Sequence[Sample], masks: Sequence[Path], weight: int
     ) -> tuple[list[Sample], list[Path]]:

@@ -124,6 +124,12 @@ class Drawing:
         return path
 
 
+@pytest.fixture(scope="session")
+def drawing_in():
+    """Makes drawings in a folder, with classes."""
+    return Drawing
+
+
 @pytest.fixture
 def drawing(tmp_path):
     return Drawing(tmp_path, ["cat", "cow", "dog"])

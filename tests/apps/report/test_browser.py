@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import threading
+from urllib.parse import unquote
 
 import pytest
 
-from weakseg.apps.report import write_report
+from weakseg.apps.report import doubts, pictures, viewer, write_report
+from weakseg.apps.report import page as page_module
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -164,13 +166,13 @@ def test_a_picture_is_enlarged_and_put_away_again(browser, page):
     browser.open(page, 390)
     browser.run('document.querySelectorAll(".panel")[3].click()')
     assert browser.run("""(() => {
-      const box = document.querySelector("dialog[open] svg").getBoundingClientRect();
+      const box = document.querySelector("#large[open] svg").getBoundingClientRect();
       return box.width > 300 && box.left >= 0 && box.right <= innerWidth && box.bottom <= innerHeight;
     })()""")
-    assert browser.run('document.querySelector("dialog svg image").href.baseVal').startswith(
+    assert browser.run('document.querySelector("#large svg image").href.baseVal').startswith(
         "data:"
     )
-    browser.run('document.querySelector("dialog button").click()')
+    browser.run('document.querySelector("#large button").click()')
     assert browser.run('document.querySelector("dialog[open]") === null')
 
 
@@ -191,56 +193,209 @@ def key(browser, name):
     browser.call("Input.dispatchKeyEvent", type="keyUp", key=name)
 
 
-NOW = "document.querySelector('.strip [aria-current]').dataset.id"
-LARGE = "document.querySelector('.large use').getAttribute('href').slice(1)"
+NOW = "document.body.dataset.image"
+SHOWN = "document.querySelector('#canvas').dataset.shows"
+# The colour at a place of the photo, 4:3, given in shares of it.
+COLOUR = """((x, y) => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => {
+  const canvas = document.querySelector("#canvas"), width = canvas.width - 24, height = canvas.height - 66;
+  const scale = Math.min(width / 4, height / 3);
+  const left = 12 + (width - 4 * scale) / 2 + 4 * scale * x, top = 54 + (height - 3 * scale) / 2 + 3 * scale * y;
+  done([...canvas.getContext("2d").getImageData(left, top, 1, 1).data]);
+}))))"""
+
+
+def until(browser, expression):
+    """Waits until the page says yes."""
+    assert browser.run(f"""new Promise(done => {{
+      const end = performance.now() + 20000;
+      const ask = () => {expression} ? done(true) : performance.now() > end ? done(false) : setTimeout(ask, 20);
+      ask();
+    }})"""), expression
+
+
+def looked_at(browser):
+    until(browser, f"{NOW} && {NOW} === {SHOWN}")
+    return browser.run(NOW)
+
+
+def choose(browser, name, value):
+    browser.run(f"""(() => {{
+      const field = document.querySelector(".filters [name={name}]");
+      field.value = {json.dumps(value)};
+      field.dispatchEvent(new Event("input", {{ bubbles: true }}));
+    }})()""")
+    browser.run("new Promise(done => setTimeout(done, 250))")
+    looked_at(browser)
+    return int(
+        browser.run("document.querySelector('#place').textContent")
+        .split(" of ")[1]
+        .replace(",", "")
+    )
 
 
 def test_photo_and_mask_come_first_and_large(browser, page):
     browser.open(page, 1280)
+    looked_at(browser)
     top, width, height = browser.run("""(() => {
-      const box = document.querySelector(".large").getBoundingClientRect();
+      const box = document.querySelector("#canvas").getBoundingClientRect();
       return [box.top, box.width, box.height];
     })()""")
-    assert top < 300
-    assert width * height > 250_000
-    assert browser.run("document.querySelector('.large .layer').dataset.title") == "mask"
+    assert top < 260
+    assert width * height > 300_000
+    choose(browser, "text", "plain/1")
+    tinted = browser.run(f"{COLOUR}(0.5, 0.5)")
+    browser.run("""(() => {
+      const slider = document.querySelector("#opacity");
+      slider.value = 0;
+      slider.dispatchEvent(new Event("input"));
+    })()""")
+    bare = browser.run(f"{COLOUR}(0.5, 0.5)")
+    assert bare[3] == tinted[3] == 255
+    assert bare != tinted
 
 
 def test_keys_lead_through_all_images(browser, page):
     browser.open(page, 1280)
-    count = browser.run("document.querySelectorAll('.strip li').length")
+    count = int(browser.run("document.querySelector('#place').textContent.split(' of ')[1]"))
     seen = []
     for _ in range(count):
-        seen.append(browser.run(NOW))
-        assert browser.run("document.querySelector('.about h2').textContent") == seen[-1]
-        assert browser.run(
-            f"{LARGE} === document.querySelector('.strip [aria-current]').dataset.key"
-        )
+        seen.append(looked_at(browser))
+        assert browser.run("document.querySelector('#name').textContent") == seen[-1]
+        row = browser.run("document.querySelector('.row[aria-current=true]').dataset.id")
+        assert row == seen[-1]
         key(browser, "ArrowRight")
-    assert len(set(seen)) == count
-    assert browser.run(NOW) == seen[0]
+    assert len(set(seen)) == count == 11
     key(browser, "ArrowLeft")
-    assert browser.run(NOW) == seen[-1]
+    until(browser, f"{NOW} === {json.dumps(seen[-2])}")
+    file = browser.run("document.querySelector('#mask-file').getAttribute('href')")
+    assert (page.parent / unquote(file)).is_file()
+    key(browser, "?")
+    assert browser.run("document.querySelectorAll('#help[open] dl div').length") > 8
 
 
-def test_the_viewer_is_narrowed_and_the_mask_made_fainter(browser, page):
+def test_the_list_is_narrowed(browser, page):
     browser.open(page, 1280)
-    choose = """(name, value) => {
-      const select = document.querySelector(`.narrow [name=${name}]`);
-      select.value = value;
-      select.dispatchEvent(new Event("input", { bubbles: true }));
-      return [...document.querySelectorAll(".strip li")].filter(item => !item.hidden).length;
-    }"""
-    everything = browser.run(f"({choose})('tag', '')")
-    assert 0 < browser.run(f"({choose})('kind', 'empty')") < everything
-    assert browser.run("document.querySelector('.said .empty') !== null")
-    browser.run(f"({choose})('kind', '')")
+    looked_at(browser)
+    everything = choose(browser, "order", "file")
+    rows = "[...document.querySelectorAll('.row')].map(row => row.dataset.id)"
+    assert browser.run(rows) == sorted(browser.run(rows))
+    assert 0 < choose(browser, "kind", "empty") < everything
+    assert browser.run("document.querySelector('#why .empty') !== null")
+    choose(browser, "kind", "")
+    assert choose(browser, "tag", "cow") == 9
+    assert choose(browser, "tag", "") == everything
+    assert choose(browser, "text", "PLAIN/3") == 1
+    assert browser.run(NOW) == "plain/3"
+    browser.run("document.querySelector('[name=text]').value = 'no such file'")
+    browser.run("document.querySelector('.filters').dispatchEvent(new Event('input'))")
+    until(browser, "!document.querySelector('#none').hidden")
+
+
+def test_maps_and_other_masks_are_laid_over_the_photo(browser, page):
+    browser.open(page, 1280)
+    looked_at(browser)
+    choose(browser, "text", "plain/1")
+    bare, seen = browser.run(f"{COLOUR}(0.5, 0.5)"), []
+    for _ in range(4):
+        key(browser, "o")
+        browser.run("new Promise(done => setTimeout(done, 100))")
+        seen.append(browser.run("document.querySelector('#overlay').value"))
+        assert (browser.run(f"{COLOUR}(0.5, 0.5)") != bare) == (seen[-1] != "")
+    assert seen == ["spotlight", "compensation", "weighted map", ""]
+    outside = browser.run(f"{COLOUR}(0.15, 0.5)")  # of the mask, but inside of the truth
     browser.run("""(() => {
-      const slider = document.querySelector(".opacity input");
-      slider.value = 30;
-      slider.dispatchEvent(new Event("input"));
+      const select = document.querySelector("#layer");
+      select.value = "truth";
+      select.dispatchEvent(new Event("change"));
     })()""")
-    assert browser.run("document.querySelector('.large .layer').getAttribute('opacity')") == "0.3"
+    until(browser, "document.querySelector('#canvas').ariaLabel === 'plain/1 with its truth'")
+    assert browser.run(f"{COLOUR}(0.15, 0.5)") != outside
+    key(browser, "h")
+    assert browser.run(f"{COLOUR}(0.15, 0.5)") == outside
+
+
+def test_on_a_telephone_the_list_opens_over_the_page(browser, page):
+    browser.open(page, 390)
+    looked_at(browser)
+    top, height = browser.run("""(() => {
+      const box = document.querySelector("#canvas").getBoundingClientRect();
+      return [box.top, box.height];
+    })()""")
+    assert top < 260
+    assert height > 300
+    open_list = "document.querySelector('.queue').checkVisibility()"
+    assert not browser.run(open_list)
+    browser.run("document.querySelector('.judge [data-do=queue]').click()")
+    assert browser.run(open_list)
+    until(browser, "document.querySelectorAll('.row').length > 5")
+    wanted = browser.run("document.querySelectorAll('.row')[4].dataset.id")
+    browser.run("document.querySelectorAll('.row')[4].click()")
+    until(browser, f"{NOW} === {json.dumps(wanted)}")
+    assert not browser.run(open_list)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory, drawing_in):
+    """A report of 2,000 images, whose page has room for the pictures of a few."""
+    drawing = drawing_in(tmp_path_factory.mktemp("large"), ["cat", "cow"])
+    for k in range(20):
+        drawing.add(f"{k:05d}", [drawing.classes[k % 2]])
+    run = drawing.run()
+    record = json.loads((run / "catalog.json").read_text())
+    for k in range(20, 2000):
+        record["samples"].append({**record["samples"][k % 20], "id": f"{k:05d}"})
+        shutil.copyfile(run / "masks" / f"{k % 20:05d}.png", run / "masks" / f"{k:05d}.png")
+    (run / "catalog.json").write_text(json.dumps(record))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "MAX_BYTES", page_module._FRAME_BYTES + 500_000)
+        patch.setattr(doubts, "MAX_LOOKED_AT", 30)
+        patch.setattr(viewer, "_MANY", 10_000)
+        return write_report(run)
+
+
+def test_two_thousand_images_scroll_smoothly_and_show_their_pictures(browser, large):
+    browser.open(large, 1280)
+    looked_at(browser)
+    assert choose(browser, "order", "file") == 2000
+    seen = browser.run("""(async () => {
+      const list = document.querySelector("#rows"), gaps = [];
+      let most = 0, last = performance.now();
+      for (let frame = 0; frame < 90; frame++) {
+        list.scrollTop += 240;
+        await new Promise(requestAnimationFrame);
+        const now = performance.now();
+        gaps.push(now - last);
+        last = now;
+        most = Math.max(most, document.querySelectorAll(".row").length);
+      }
+      gaps.sort((a, b) => a - b);
+      list.scrollTop = list.scrollHeight;
+      return { median: gaps[45], most };
+    })()""")
+    assert seen["most"] < 60
+    assert seen["median"] < 60
+    until(browser, "document.querySelector('.row[data-id=\"01999\"] img')?.complete")
+    browser.run("document.querySelector('.row[data-id=\"01999\"]').click()")
+    assert looked_at(browser) == "01999"
+    assert browser.run(f"{COLOUR}(0.5, 0.5)")[3] == 255
+    key(browser, "ArrowLeft")
+    assert looked_at(browser) == "01998"
+    scripts = [event["request"]["url"] for event in browser.told("Network.requestWillBeSent")]
+    asked = [url for url in scripts if url.endswith(".js")]
+    assert 0 < len(asked) < 20  # what is only scrolled past is not loaded
+    assert all(url.startswith((large.parent / "report").as_uri()) for url in asked)
+    assert browser.told("Log.entryAdded") == []
+
+
+def test_a_page_without_its_folder_says_so(browser, large, tmp_path):
+    alone = tmp_path / "report.html"
+    shutil.copyfile(large, alone)
+    browser.open(alone, 1280)
+    choose(browser, "order", "file")
+    choose(browser, "text", "01999")
+    assert "copy it, too" in browser.run(
+        "document.querySelector('#hint:not([hidden])').textContent"
+    )
 
 
 def test_what_names_hold_never_runs(browser, page):

@@ -10,6 +10,7 @@ from rich.console import Console
 from weakseg import api
 from weakseg.apps.report import doubts, page, pictures, viewer, write_report
 from weakseg.apps.report.facts import read_facts
+from weakseg.apps.review.photo_desk import Patch, PhotoDesk
 from weakseg.cli import main
 from weakseg.types import RunError
 
@@ -70,7 +71,7 @@ def test_a_full_report_has_every_part(evil_run):
 
 def test_names_that_are_html_are_shown_as_they_are_written(evil_run):
     found = Page(write_report(evil_run))
-    assert len(found.named("script")) == 1
+    assert [script.get("type") for script in found.named("script")] == ["application/json", None]
     assert not [a for _, attributes in found.elements for a in attributes if a.startswith("on")]
     assert '<script>alert("1")</script>' not in found.source
     assert 'dog & <script>alert("1")</script>' in found.text
@@ -85,6 +86,7 @@ def test_nothing_is_fetched_and_nothing_else_may_run(evil_run):
     for tag, attributes in found.elements:
         for name in ("src", "href", "srcset", "data", "action", "poster"):
             own = ("#", "data:image/", *(["masks/"] if tag == "a" else []))  # a link is not fetched
+            assert tag != "script" or "src" not in attributes
             assert attributes.get(name, "#").startswith(own)
     assert not re.search(
         r"url\(|@import|https?://", re.sub(r"<pre>.*?</pre>", "", found.source, flags=re.S)
@@ -94,27 +96,134 @@ def test_nothing_is_fetched_and_nothing_else_may_run(evil_run):
     assert re.search(r"script-src 'sha256-[\w+/]+='$", policy)
 
 
+def viewed(found):
+    """What the page's viewer is told."""
+    place = found.source.index('<script type="application/json" id="viewed">')
+    return json.loads(
+        found.source[found.source.index(">", place) + 1 : found.source.index("</script>", place)]
+    )
+
+
 def test_every_image_is_in_the_viewer_and_the_command_to_correct_it_is_named(evil_run):
     found = Page(write_report(evil_run))
-    shown = [a for a in found.named("li") if "data-key" in a]
-    catalog = read_facts(evil_run).catalog
-    assert sorted(a["data-id"] for a in shown) == [sample.id for sample in catalog]
-    assert all(a["data-file"] == f"masks/{a['data-id']}.png" for a in shown)
-    assert all((evil_run / a["data-file"]).is_file() for a in shown)
+    told, catalog = viewed(found), read_facts(evil_run).catalog
+    assert sorted(row[0] for row in told["images"]) == [sample.id for sample in catalog]
+    ids = {a["id"] for _, a in found.elements if "id" in a}
+    for key, tags, split, state, _, at in told["images"]:
+        assert tags == sorted(catalog[key].tags)
+        assert (split, state) == (0, "open")
+        assert at in ids  # all of so few have a card, where their pictures are
+    assert told["beside"] == ""
     assert f"weakseg review {evil_run}" in found.text
-    keys = {a["data-key"] for a in shown}
-    assert keys <= {a["id"] for _, a in found.elements if "id" in a}
+    assert not (evil_run / "report").exists()
 
 
-def test_images_without_room_are_counted(drawing, monkeypatch):
-    for k in range(40):
+def test_the_doubtful_come_first_with_all_their_reasons(evil_run):
+    told = viewed(Page(write_report(evil_run)))
+    reasons = {row[0]: dict(row[4]) for row in told["images"]}
+    assert told["images"][0][0] in ("both", "missing")
+    assert reasons["missing"]["empty"].startswith("tagged <em>&#34; onclick=")
+    assert "disagree" in reasons["apart"]
+
+
+def many(drawing, count=70):
+    for k in range(count):
+        drawing.add(f"{k:02d}", [drawing.classes[k % 3]])
+    return drawing.run()
+
+
+def test_pictures_without_room_in_the_page_lie_beside_it(drawing, monkeypatch):
+    run = many(drawing)
+    monkeypatch.setattr(viewer, "PER_FILE", 10)
+    whole = viewed(Page(write_report(run)))
+    carded = [row[5] for row in whole["images"] if row[5][0] in "fg"]
+    assert len(whole["pictures"]) + len(carded) == 70
+    assert not (run / "report").exists()
+
+    monkeypatch.setattr(pictures, "MAX_BYTES", 260_000 + page._FRAME_BYTES)
+    told = viewed(Page(write_report(run)))
+    assert len(told["images"]) == 70
+    inside = len(told["pictures"])
+    assert inside < len(whole["pictures"])
+    (folder,) = (run / "report").iterdir()
+    assert told["beside"] == f"report/{folder.name}"
+    by_place = {row[5]: row[0] for row in told["images"]}
+    seen = 0
+    for number in range(len(list(folder.iterdir()))):
+        text = (folder / f"{number}.js").read_text()
+        head = f"weaksegPictures({number},"
+        assert text.startswith(head)
+        for place, (photo, layers) in enumerate(json.loads(text[len(head) : -3])):
+            assert by_place[f"{number}.{place}"]
+            assert photo.startswith("data:image/jpeg;base64,")
+            assert layers[0][0] == "mask"
+            seen += 1
+    assert inside + seen == len(whole["pictures"])
+
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    write_report(run)  # of the same files: nothing is made anew
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    changed = by_place["0.3"]
+    (run / "masks" / f"{changed}.png").write_bytes((run / "masks" / "00.png").read_bytes())
+    write_report(run)
+    (other,) = (run / "report").iterdir()  # the earlier pictures are gone
+    assert other != folder
+
+    monkeypatch.undo()
+    write_report(run)
+    assert not (run / "report").exists()
+
+
+def test_a_report_that_is_killed_leaves_the_one_before(drawing, monkeypatch):
+    run = many(drawing)
+    monkeypatch.setattr(pictures, "MAX_BYTES", 260_000 + page._FRAME_BYTES)
+    write_report(run)
+    (folder,) = (run / "report").iterdir()
+    before = (run / "report.html").read_bytes()
+    (run / "masks" / "65.png").write_bytes((run / "masks" / "00.png").read_bytes())
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(page, "write_atomic", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(run)
+    assert (run / "report.html").read_bytes() == before
+    assert folder.is_dir()
+    assert folder.name in before.decode()
+
+
+def test_of_very_many_images_the_doubtful_are_in_the_list(drawing, monkeypatch):
+    for k in range(30):
         drawing.add(f"{k:02d}", ["cat"])
-    run = drawing.run()
-    monkeypatch.setattr(viewer, "MORE", 3)
+    drawing.add("zz", ["cat", "cow"], [np.ones((12, 16)), np.zeros((12, 16))])
+    run = drawing.run(overrides=["refine.threshold=0.5"])
+    monkeypatch.setattr(viewer, "MOST", 20)
     found = Page(write_report(run))
-    count = sum("data-key" in a for a in found.named("li"))
-    assert count < 40
-    assert f"{count} of 40 images have room in this page" in found.text
+    told = viewed(found)
+    assert len(told["images"]) == 20
+    assert told["images"][0][0] == "zz"
+    assert "20 of 31 images are in this list" in found.text
+
+
+def test_what_people_corrected_is_shown_as_corrected(drawing):
+    drawing.add("a", ["cat"])
+    drawing.add("b", ["cat"])
+    drawing.add("c", ["dog"])
+    run = drawing.run()
+    desk = PhotoDesk(run, "ann")
+    desk.draw(desk.sample("a"), None, Patch(0, 0, np.full((48, 64), 1, np.uint8)), "brush")
+    desk.tag(desk.sample("b"), None, [])
+    desk.judge(desk.sample("c"), None, "rejected")
+    found = Page(write_report(run))
+    told = {row[0]: row for row in viewed(found)["images"]}
+    assert [told[key][3] for key in "abc"] == ["corrected", "open", "rejected"]
+    assert [told[key][1] for key in "abc"] == [[0], [], [2]]
+    assert "People corrected 1 masks and 1 images' tags since these masks were made" in found.text
+    assert f"weakseg run {drawing.folder} --out {run}" in found.text
+    labels = [a["aria-label"] for a in found.named("svg") if "mask: " in a.get("aria-label", "")]
+    assert "mask: cat 100 %" in labels
+    assert "mask: all background" in labels
 
 
 def test_pictures_and_charts_are_told_in_words(evil_run):
@@ -163,6 +272,7 @@ def test_images_that_are_gone_leave_the_numbers(drawing):
     drawing.samples[0].image.unlink()
     found = Page(write_report(run))
     assert "The images are not where they were" in found.text
+    assert viewed(found)["pictures"] == [None]
     assert "scores" in found.sections
 
 
@@ -204,17 +314,17 @@ def test_scores_of_stages_yet_unknown_are_shown(drawing):
 
 
 def test_a_run_of_50000_images_is_sampled_and_stays_small(drawing, monkeypatch):
-    for k in range(60):
-        drawing.add(f"{k:05d}", [drawing.classes[k % 3]])
-    run = drawing.run()
+    run = many(drawing, 60)
     record = json.loads((run / "catalog.json").read_text())
     for k in range(60, 50_000):
         record["samples"].append({**record["samples"][k % 60], "id": f"{k:05d}"})
     (run / "catalog.json").write_text(json.dumps(record))
     monkeypatch.setattr(doubts, "MAX_LOOKED_AT", 300)
+    monkeypatch.setattr(viewer, "brief_card", lambda *_: None)
     path = write_report(run)
     assert "of 50,000 images (picked by chance)" in Page(path).text
-    assert path.stat().st_size < 2_000_000
+    assert len(viewed(Page(path))["images"]) == 50_000
+    assert path.stat().st_size < 6_000_000
 
 
 def test_a_report_never_outgrows_its_limit(drawing, monkeypatch):

@@ -362,6 +362,110 @@ def test_two_thousand_images_scroll_smoothly(tmp_path, make_run, serve, opened):
         assert read_mask(run / "masks" / "photo_01998.png").shape == (H, W)
 
 
+def opacity(page, value):
+    page.locator("#opacity").fill(str(value))
+
+
+def test_every_map_can_be_laid_over_the_photo(tmp_path, make_run, serve, opened):
+    run = make_run(tmp_path, 2, every=True)
+    with serve(run) as address:
+        page = opened(address)
+        opacity(page, 0)
+        kinds = ["spotlight", "compensation", "weighted", "evidence", "walk"]
+        places = [(4 * (6 + 5 * k) + 10, 45) for k in range(5)]  # where each kind's own map is
+        bare = [pixel(page, *at) for at in places]
+        for k, kind in enumerate(kinds):
+            page.select_option("#overlay", kind)
+            page.wait_for_function(f"document.querySelector('#overlay').value === '{kind}'")
+            page.wait_for_timeout(150)
+            lit = [pixel(page, *at) != dark for at, dark in zip(places, bare, strict=True)]
+            assert lit == [at == k for at in range(5)], kind
+        page.select_option("#overlay", "boundary")
+        page.wait_for_timeout(150)
+        assert pixel(page, 4 * 7 + 2, 45) != bare[0]  # on the learnt edge
+        page.select_option("#overlay", "")
+        page.wait_for_timeout(150)
+        assert [pixel(page, *at) for at in places] == bare
+
+
+def test_before_shows_the_mask_that_the_run_made_and_after_the_one_that_holds(page_of, run_folder):
+    page = page_of
+    grass = pixel(page, 108, 20)
+    page.keyboard.press("b")
+    drag(page, (100, 20), (115, 20))
+    version(page, 1)
+    page.mouse.move(5, 5)
+    drawn = pixel(page, 108, 20)
+    assert drawn != grass
+    page.click("[data-do=before]")
+    page.wait_for_selector("[data-do=before][aria-pressed=true]")
+    assert pixel(page, 108, 20) == grass
+    assert pixel(page, 50, 40) != grass  # the run's own object is there
+    page.keyboard.press("v")
+    page.wait_for_selector("[data-do=before][aria-pressed=false]")
+    assert pixel(page, 108, 20) == drawn
+    assert now(run_folder)[0].number == 1  # looking changes nothing
+
+
+def test_tags_are_edited_by_their_switches(page_of, run_folder):
+    page = page_of
+    tinted = pixel(page, 50, 40)
+    page.get_by_label("dog is in the image").check()
+    version(page, 1)
+    assert now(run_folder)[0].tags == ("cat", "dog")
+    assert now(run_folder)[1].any()  # a tag more changes no pixel
+    page.get_by_label("cat is in the image").uncheck()
+    version(page, 2)
+    revision, mask = now(run_folder)
+    assert revision.tags == ("dog",)
+    assert not mask.any()  # its pixels are gone at once, on the page, too
+    assert pixel(page, 50, 40) != tinted
+    assert page.locator(".row[aria-current=true]").inner_text().splitlines()[1] == "dog"
+
+
+def test_a_polygon_is_closed_at_its_first_corner_and_given_up_by_escape(page_of, run_folder):
+    page = page_of
+    page.keyboard.press("g")
+    for corner in ((100, 10), (120, 10), (120, 30)):
+        page.mouse.click(*place(page, *corner))
+    page.keyboard.press("Escape")
+    for corner in ((90, 60), (120, 60), (120, 90), (90, 90), (90, 60)):
+        page.mouse.click(*place(page, *corner))
+    version(page, 1)
+    mask = now(run_folder)[1]
+    assert (mask[62:88, 92:118] == 1).all()
+    assert not mask[:40, 95:].any()  # nothing of the one that was given up
+
+
+def touch(session, kind, *points):
+    at = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+    session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+
+
+def test_one_finger_draws_and_two_zoom(review_address, run_folder, opened):
+    page = opened(review_address, width=390, height=844)
+    session = page.context.new_cdp_session(page)
+    page.tap("button[data-tool=brush]")
+    along = [place(page, 100 + 3 * k, 20) for k in range(6)]
+    touch(session, "touchStart", along[0])
+    for point in along[1:]:
+        touch(session, "touchMove", point)
+    touch(session, "touchEnd")
+    version(page, 1)
+    assert (now(run_folder)[1][20, 100:115] == 1).all()
+
+    corner, (x, y) = pixel(page, 3, 3), place(page, 50, 45)
+    touch(session, "touchStart", (x - 10, y), (x + 10, y))
+    for apart in range(10, 130, 10):
+        touch(session, "touchMove", (x - apart, y), (x + apart, y))
+    touch(session, "touchEnd")
+    assert pixel(page, 3, 3) != corner  # where the grass was, the object is large now
+    settled(page)
+    assert now(run_folder)[0].number == 1  # and nothing was drawn
+    page.tap(".tools button[title^='Whole photo']")
+    assert np.allclose(pixel(page, 3, 3), corner, atol=3)
+
+
 @pytest.mark.parametrize("width", [390, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_is_legible(run_folder, review_address, opened, contrast, scheme, width):

@@ -1,4 +1,4 @@
-"""The report of a run: one page that needs no network, `RUN/report.html`."""
+"""The report of a run: a page that needs no network, `RUN/report.html`."""
 
 from weakseg.apps.report.page import write_report
 

@@ -41,6 +41,9 @@ MEANINGS: Mapping[str, str] = {
 }
 """The same reasons in a sentence."""
 
+_WEIGHTS: Mapping[str, float] = {"empty": 3.0, "disagree": 1.0, "unsure": 1.0, "border": 0.7}
+"""How much a kind of doubt counts."""
+
 _STEP = 0.05
 """How far the threshold is moved to see how much of a mask hangs on it."""
 
@@ -79,6 +82,8 @@ class Survey:
             None if no image has tags.
         doubts: By image, those to look at first, the most doubtful first.
         maskless: How many images have a tag without mask, of those looked at.
+        reasons: Of all that were looked at, the strongest first.
+        ranks: How doubtful they are.
     """
 
     looked_at: int
@@ -86,6 +91,8 @@ class Survey:
     histogram: Tensor | None
     doubts: Mapping[str, tuple[Doubt, ...]]
     maskless: int
+    reasons: Mapping[str, tuple[Doubt, ...]]
+    ranks: Mapping[str, float]
 
 
 def survey(facts: Facts, advance: Callable[[], None] = lambda: None) -> Survey:
@@ -111,12 +118,15 @@ def survey(facts: Facts, advance: Callable[[], None] = lambda: None) -> Survey:
         advance()
     _add_maskless(facts, reasons)
     weight = float(histogram.sum())
+    ranks, ordered = ranked(reasons)
     return Survey(
         len(samples) - damaged,
         damaged,
         histogram / weight if weight else None,
         _first(reasons),
         sum("empty" in by_kind for by_kind in reasons.values()),
+        ordered,
+        ranks,
     )
 
 
@@ -238,3 +248,30 @@ def _first(reasons: Mapping[str, Mapping[str, Doubt]]) -> dict[str, tuple[Doubt,
             if key in chosen:
                 chosen[key].append(doubt)
     return {key: tuple(doubts) for key, doubts in chosen.items()}
+
+
+def ranked(
+    found: Mapping[str, Mapping[str, Doubt]],
+) -> tuple[dict[str, float], dict[str, tuple[Doubt, ...]]]:
+    """How doubtful images are, and their reasons, the strongest first.
+
+    A kind of doubt counts by the share of images that have it less; kinds are added.
+
+    Args:
+        found: By image, its doubts by kind.
+    """
+    ranks: dict[str, float] = dict.fromkeys(found, 0.0)
+    strength: dict[tuple[str, str], float] = {}
+    for kind in KINDS:
+        weights = sorted(doubts[kind].weight for doubts in found.values() if kind in doubts)
+        places = {weight: place for place, weight in enumerate(weights, start=1)}
+        for key, doubts in found.items():
+            if kind in doubts:
+                share = places[doubts[kind].weight] / len(weights)
+                strength[key, kind] = _WEIGHTS[kind] * share
+                ranks[key] += strength[key, kind]
+    ordered = {
+        key: tuple(sorted(doubts.values(), key=lambda doubt: -strength[key, doubt.kind]))
+        for key, doubts in found.items()
+    }
+    return ranks, ordered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -134,6 +135,18 @@ class Facts:
     def seconds(self) -> float:
         """How long the finished stages took together."""
         return sum(stage.seconds or 0.0 for stage in self.stages)
+
+    @property
+    def run_command(self) -> str:
+        """The command that goes on with the run, and learns from corrections."""
+        command = ["weakseg", "run", self.source, "--out", str(self.path)]
+        command += ["--split", self.split] if self.split else []
+        return shlex.join([*command, "--config", str(self.path / "config.yaml")])
+
+    @property
+    def review_command(self) -> str:
+        """The command that opens the page on which masks are corrected."""
+        return shlex.join(["weakseg", "review", str(self.path)])
 
     def has(self, stage: str) -> bool:
         """Whether a stage is finished."""

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Sequence
-from importlib import resources
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,35 @@ from weakseg.apps.report import charts, doubts, pictures, viewer
 from weakseg.apps.report import score_tables as scores
 from weakseg.apps.report.doubts import Survey
 from weakseg.apps.report.facts import Facts, read_facts
+from weakseg.apps.report.joined_script import joined_script, resource
+from weakseg.apps.report.pictures import Card
 from weakseg.files import sweep_here, write_atomic
+from weakseg.runs.corrections import NO_CORRECTIONS, read_corrections
+from weakseg.runs.review_dir import REVIEW
 
 FILE = "report.html"
 _FRAME_BYTES = 600_000
 """Kept free for everything but pictures."""
 
+_STYLES = ("look/look.css", "look/viewer.css", "report/templates/style.css")
+_SCRIPTS = (
+    "look/view.js",
+    "look/pointers.js",
+    "look/queue_list.js",
+    "look/keys.js",
+    "look/about.js",
+    "report/templates/archive.js",
+    "report/templates/viewer.js",
+    "report/templates/script.js",
+)
+
 
 def write_report(run: Path | str, *, console: Console | None = None) -> Path:
-    """Writes a run's report, one page that needs nothing else and no network.
+    """Writes a run's report, a page that needs no network, opened from the disk.
 
-    It shows whatever stages there are. Everything in it comes from files of the run, and from the
-    images and true masks that the run names.
+    Pictures that it has no room for lie in the folder `RUN/report` beside it. It shows whatever
+    stages there are. Everything in it comes from files of the run, and from the images and true
+    masks that the run names.
 
     Args:
         run: The run's folder; need not be finished.
@@ -42,34 +59,50 @@ def write_report(run: Path | str, *, console: Console | None = None) -> Path:
         RunError: The folder is no run, is damaged, or cannot be written.
     """
     facts = read_facts(Path(run))
-    page = render(facts, console or Console(quiet=True))
-    path = facts.path / FILE
     sweep_here(facts.path)
+    page, beside = render(facts, console or Console(quiet=True))
+    path = facts.path / FILE
     write_atomic(path, page.encode())
+    viewer.remove_others(facts.path, beside)
     return path
 
 
-def render(facts: Facts, console: Console) -> str:
-    """The page as HTML."""
+def render(facts: Facts, console: Console) -> tuple[str, str]:
+    """The page as HTML, and the folder of pictures that it has no room for, if there is one."""
     surveyed = facts.has("cams") and facts.has("masks")
+    corrections = read_corrections(facts.path, facts.catalog) or NO_CORRECTIONS
     look = len(doubts.looked_at(facts)) if surveyed else 0
     shown = pictures.gallery(facts)
     most = look + len(shown) + doubts.PER_KIND * len(doubts.KINDS)
-    with progress.track(console, "report", most) as advance:
+    if facts.has("masks"):
+        most += viewer.to_draw(facts, len(shown))
+    with progress.track(console, "report", most) as shown_progress:
+        left = most
+
+        def advance() -> None:
+            nonlocal left
+            left -= 1
+            shown_progress()
+
         survey = doubts.survey(facts, advance) if surveyed else None
         first = survey.doubts if survey else {}
+        chosen = [facts.catalog[key] for key in first]
         budget = pictures.MAX_BYTES - _FRAME_BYTES
-        urgent = list(
-            pictures.cards(facts, [facts.catalog[key] for key in first], first, budget, advance)
-        )
+        draw = partial(pictures.cards, facts, advance=advance, corrections=corrections)
+        urgent = list(draw(chosen, first, budget))
         budget -= sum(card.bytes for card in urgent)
-        usual = list(pictures.cards(facts, shown, {}, budget, advance))
+        usual = list(draw(shown, {}, budget))
         budget -= sum(card.bytes for card in usual)
-        advance(most - look - len(first) - len(shown))
-    viewed = viewer.shown_images(facts, urgent, usual, budget) if facts.has("masks") else []
-    script = _resource("script.js").strip()
+        viewed = None
+        if facts.has("masks"):
+            carded = _carded(urgent, usual)
+            viewed = viewer.make_viewer(
+                facts, survey, corrections, carded, budget=budget, advance=advance
+            )
+        shown_progress(max(0, left))
+    script = joined_script(_SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
+    page = (
         _environment()
         .get_template("page.html")
         .render(
@@ -81,7 +114,7 @@ def render(facts: Facts, console: Console) -> str:
             shown_kinds={doubt.kind for card in urgent for doubt in card.doubts},
             usual=usual,
             viewed=viewed,
-            review=viewer.review_command(facts),
+            corrected=corrections.since(facts.path / "masks"),
             two_branches=any(_shows_both(card) for card in usual),
             columns=_columns([*urgent, *usual]),
             score_rows=scores.score_rows(facts),
@@ -96,11 +129,23 @@ def render(facts: Facts, console: Console) -> str:
                 name: f"#{bytes(pictures.colour(k)).hex()}"
                 for k, name in enumerate(facts.catalog.classes)
             },
-            style=_look() + _resource("style.css"),
+            reviewed=bool(viewed) and (facts.path / REVIEW).is_dir(),
+            icons=resource("look/icons.svg").strip(),
+            style="".join(map(resource, _STYLES)),
             script=script,
             script_digest=digest,
         )
     )
+    return page, viewed.beside if viewed else ""
+
+
+def _carded(urgent: Sequence[Card], usual: Sequence[Card]) -> dict[str, str]:
+    """By image, the id of its photo in the page: `f1`, `f2`, … and `g1`, `g2`, … of the gallery."""
+    found: dict[str, str] = {}
+    for letter, group in (("f", urgent), ("g", usual)):
+        for number, card in enumerate(group, start=1):
+            found.setdefault(card.id, f"{letter}{number}")
+    return found
 
 
 def _threshold_charts(facts: Facts, survey: Survey | None) -> list[charts.Chart]:
@@ -113,11 +158,11 @@ def _threshold_charts(facts: Facts, survey: Survey | None) -> list[charts.Chart]
     return found
 
 
-def _shows_both(card: pictures.Card) -> bool:
+def _shows_both(card: Card) -> bool:
     return any(panel.title == "compensation" for panel in card.panels)
 
 
-def _columns(shown: Sequence[pictures.Card]) -> int:
+def _columns(shown: Sequence[Card]) -> int:
     """Pictures side by side where there is room: all of a card, or half of many."""
     most = max((len(card.panels) for card in shown), default=1)
     return max(4, most if most <= 6 else -(-most // 2))
@@ -135,14 +180,6 @@ def _environment() -> Environment:
         duration=duration, number=number, percent=percent, few=few, name=_folder_name
     )
     return environment
-
-
-def _resource(name: str) -> str:
-    return resources.files("weakseg.apps.report").joinpath("templates", name).read_text("utf-8")
-
-
-def _look() -> str:
-    return resources.files("weakseg.apps").joinpath("look", "look.css").read_text("utf-8")
 
 
 def _folder_name(path: Path) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor
 from weakseg.apps.report.doubts import Doubt, titled_maps
 from weakseg.apps.report.facts import Facts
 from weakseg.data.images import read_mask, read_sample
+from weakseg.runs.corrections import NO_CORRECTIONS, Corrections
 from weakseg.types import BACKGROUND, IGNORE, Sample, WeaksegError
 
 MAX_BYTES = 8_000_000
@@ -120,9 +121,9 @@ def cards(
     samples: Iterable[Sample],
     doubts: Mapping[str, Sequence[Doubt]],
     budget: int,
-    advance: Callable[[], None] = lambda: None,
     *,
-    brief: bool = False,
+    advance: Callable[[], None] = lambda: None,
+    corrections: Corrections = NO_CORRECTIONS,
 ) -> Iterator[Card]:
     """Cards of images, as many as fit; images that cannot be read are left out.
 
@@ -132,10 +133,11 @@ def cards(
         doubts: Reasons to look at them, by id.
         budget: Most bytes of all cards.
         advance: Called after each image.
-        brief: Whether only masks are shown, and smaller.
+        corrections: What people corrected; their masks are shown.
     """
     for sample in samples:
-        card = _card(facts, sample, tuple(doubts.get(sample.id, ())), brief=brief)
+        reasons = tuple(doubts.get(sample.id, ()))
+        card = _card(facts, sample, reasons, corrections, brief=False)
         advance()
         if card is None:
             continue
@@ -145,7 +147,21 @@ def cards(
         yield card
 
 
-def _card(facts: Facts, sample: Sample, doubts: tuple[Doubt, ...], *, brief: bool) -> Card | None:
+def brief_card(
+    facts: Facts, sample: Sample, corrections: Corrections = NO_CORRECTIONS
+) -> Card | None:
+    """A smaller photo with its masks alone; None if the image cannot be read."""
+    return _card(facts, sample, (), corrections, brief=True)
+
+
+def _card(
+    facts: Facts,
+    sample: Sample,
+    doubts: tuple[Doubt, ...],
+    corrections: Corrections,
+    *,
+    brief: bool,
+) -> Card | None:
     try:
         photo = _photo(sample, _BRIEF if brief else _PHOTO)
     except WeaksegError:
@@ -167,11 +183,13 @@ def _card(facts: Facts, sample: Sample, doubts: tuple[Doubt, ...], *, brief: boo
             for kind, maps in kinds.items()
             if len(maps)
         ]
-    for title, path in _mask_files(facts, sample):
+    for title, path in mask_files(facts, sample):
         if brief and title == "seeds":
             continue
         try:
-            labels = _small(read_mask(path), photo.size)
+            made = title == "mask"
+            mask = corrections.mask_now(sample, path) if made else read_mask(path)
+            labels = _small(mask, photo.size)
         except WeaksegError:
             continue
         panels.append(Panel(title, f"{title}: {_shares(labels, facts)}", _layer(labels)))
@@ -191,7 +209,8 @@ def _title(kind: str, kinds: Mapping[str, Tensor]) -> str:
     return "weighted map" if kind == "weighted" else kind
 
 
-def _mask_files(facts: Facts, sample: Sample) -> Iterator[tuple[str, Path]]:
+def mask_files(facts: Facts, sample: Sample) -> Iterator[tuple[str, Path]]:
+    """Titles and files of the masks that are shown of an image."""
     for title, stage in (("seeds", "seeds"), ("mask", "masks")):
         if facts.has(stage):
             yield title, facts.path / stage / f"{sample.id}.png"

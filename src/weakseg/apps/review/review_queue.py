@@ -8,16 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
-from weakseg.apps.report.doubts import KINDS, Doubt, image_doubts
+from weakseg.apps.report.doubts import Doubt, image_doubts, ranked
 from weakseg.apps.review.photo_desk import PhotoDesk
 from weakseg.runs.review_dir import Review, State
 from weakseg.types import Sample, WeaksegError
 
 STATES: tuple[State, ...] = get_args(State)
 ORDERS = ("doubt", "file")
-
-_WEIGHTS: Mapping[str, float] = {"empty": 3.0, "disagree": 1.0, "unsure": 1.0, "border": 0.7}
-"""How much a kind of doubt counts."""
 
 
 @dataclass(frozen=True)
@@ -144,30 +141,3 @@ class ReviewQueue:
     def faults(self) -> Sequence[str]:
         """What is wrong with reviews that cannot be read."""
         return list(self._faults.values())
-
-
-def ranked(
-    found: Mapping[str, Mapping[str, Doubt]],
-) -> tuple[dict[str, float], dict[str, tuple[Doubt, ...]]]:
-    """How doubtful images are, and their reasons, the strongest first.
-
-    A kind of doubt counts by the share of images that have it less; kinds are added.
-
-    Args:
-        found: By image, its doubts by kind.
-    """
-    ranks: dict[str, float] = dict.fromkeys(found, 0.0)
-    strength: dict[tuple[str, str], float] = {}
-    for kind in KINDS:
-        weights = sorted(doubts[kind].weight for doubts in found.values() if kind in doubts)
-        places = {weight: place for place, weight in enumerate(weights, start=1)}
-        for key, doubts in found.items():
-            if kind in doubts:
-                share = places[doubts[kind].weight] / len(weights)
-                strength[key, kind] = _WEIGHTS[kind] * share
-                ranks[key] += strength[key, kind]
-    ordered = {
-        key: tuple(sorted(doubts.values(), key=lambda doubt: -strength[key, doubt.kind]))
-        for key, doubts in found.items()
-    }
-    return ranks, ordered

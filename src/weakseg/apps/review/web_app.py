@@ -6,7 +6,6 @@ Imported only where the extra `ui` is installed.
 from __future__ import annotations
 
 import secrets
-import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -112,12 +111,9 @@ def _looking(desk: PhotoDesk, queue: ReviewQueue) -> APIRouter:
     def run() -> dict[str, Any]:
         queue.refresh()
         facts = desk.facts
-        command = ["weakseg", "run", facts.source, "--out", str(facts.path)]
-        command += ["--split", facts.split] if facts.split else []
-        command += ["--config", str(facts.path / "config.yaml")]
         return {
             "name": facts.path.resolve().name,
-            "command": shlex.join(command),
+            "command": facts.run_command,
             "classes": [
                 {"name": name, "colour": list(colour(k))}
                 for k, name in enumerate(facts.catalog.classes)

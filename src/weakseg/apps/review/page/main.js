@@ -1,23 +1,38 @@
 // The review page: the queue, the photo that is looked at, and what is done to it.
-import { keyTable, listen } from "./keys.js";
-import { showAbout, showClasses, showMaps, showOptions, showProgress } from "./panels.js";
+import { showAbout, showMaps } from "./about.js";
+import { keyTable } from "./key_table.js";
+import { listen } from "./keys.js";
+import { showClasses, showHistory, showOptions, showProgress } from "./panels.js";
 import { Photo } from "./photo.js";
 import { follow } from "./pointers.js";
 import { QueueList } from "./queue_list.js";
-import { get, picture } from "./server.js";
+import { address, get, picture } from "./server.js";
 import { TOOLS } from "./tools.js";
 import { View } from "./view.js";
 
 const $ = id => document.getElementById(id);
 const held = { space: false };
 
+// Room that the tools take on the canvas.
+const margins = width =>
+  width > 560 ? { left: 76, right: 20, top: 60, bottom: 66 } : { left: 8, right: 8, top: 52, bottom: 112 };
+
+const images = {
+  rows: (filters, offset, limit) => get("images", { ...filters, offset, limit }),
+  thumb(row) {
+    const image = Object.assign(new Image(), { loading: "lazy", decoding: "async", alt: "" });
+    image.src = address("thumb", { id: row.id, v: `${row.version ?? ""}${row.state}` });
+    return image;
+  },
+};
+
 class Desk {
   constructor(run) {
     this.classes = run.classes;
     this.colours = run.classes.map(({ colour }) => colour);
-    this.view = new View($("canvas"));
+    this.view = new View($("canvas"), margins);
     this.view.preview = (context, thin) => this.tool.preview?.(context, thin);
-    this.queue = new QueueList($("rows"), place => this.open(place));
+    this.queue = new QueueList($("rows"), images, place => this.open(place));
     this.label = 1;
     this.radius = 8;
     this.beside = false;
@@ -88,6 +103,8 @@ class Desk {
   show() {
     const { about } = this.photo;
     showAbout(about);
+    showHistory(about.history);
+    $("mask-file").textContent = about.mask;
     showMaps(about.maps, this.map);
     showClasses(this.classes, about, this.label, {
       pick: label => this.pick(label),

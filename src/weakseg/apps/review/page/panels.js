@@ -1,13 +1,7 @@
-// What is told of an image beside its photo.
+// What is told of an image beside its photo, and what can be done to it.
+import { css, made } from "./about.js";
+
 const $ = id => document.getElementById(id);
-
-const made = (tag, text, attributes = {}) => {
-  const element = Object.assign(document.createElement(tag), attributes);
-  if (text !== undefined) element.textContent = text;
-  return element;
-};
-
-const css = ([r, g, b]) => `rgb(${r} ${g} ${b})`;
 
 // The classes: which is drawn, and which are in the image.
 export function showClasses(classes, about, label, { pick, toggle }) {
@@ -35,21 +29,8 @@ export function showClasses(classes, about, label, { pick, toggle }) {
   });
 }
 
-export function showAbout(about) {
-  $("name").textContent = about.id;
-  $("name").title = about.file;
-  $("state").textContent = about.state;
-  $("state").className = `state ${about.state}`;
-  $("mask-file").textContent = about.mask;
-  $("why-section").hidden = !about.doubts?.length;
-  $("why").replaceChildren(
-    ...(about.doubts ?? []).map(({ kind, text }) => {
-      const item = made("li", undefined, { className: kind });
-      item.innerHTML = text; // made safe by the server, with <em> alone
-      return item;
-    }),
-  );
-  const rows = about.history.map(({ who, when, action, now }) => {
+export function showHistory(history) {
+  const rows = history.map(({ who, when, action, now }) => {
     const item = made("li");
     if (now) item.setAttribute("aria-current", "step");
     const time = made("time", new Date(when).toLocaleString([], { dateStyle: "short", timeStyle: "short" }));
@@ -58,13 +39,6 @@ export function showAbout(about) {
     return item;
   });
   $("history").replaceChildren(...(rows.length ? rows.reverse() : [made("li", "none so far")]));
-}
-
-export function showMaps(kinds, chosen) {
-  const options = [["", "No map over the photo"], ...kinds.map(kind => [kind, `Map: ${kind}`])];
-  $("overlay").replaceChildren(
-    ...options.map(([value, text]) => made("option", text, { value, selected: value === chosen })),
-  );
 }
 
 export function showProgress({ counts, images, looked_at, ready }) {

@@ -1,10 +1,10 @@
 // The list of images: only the rows in sight exist, whatever their number; pages come as needed.
-import { address, get } from "./server.js";
-
 const PAGE = 100, SPARE = 6;
 
 export class QueueList {
-  constructor(element, pick) {
+  // `source.rows(filters, offset, limit)` promises `{ total, rows }`; `source.thumb(row)` is a picture.
+  constructor(element, source, pick) {
+    this.source = source;
     this.element = element;
     this.list = element.querySelector("ol");
     this.pick = pick;
@@ -42,7 +42,7 @@ export class QueueList {
   async page(number) {
     const asking = this.asking;
     if (!this.pages.has(number))
-      this.pages.set(number, get("images", { ...this.filters, offset: number * PAGE, limit: PAGE }));
+      this.pages.set(number, this.source.rows(this.filters, number * PAGE, PAGE));
     const { total, rows } = await this.pages.get(number);
     if (asking !== this.asking) return;
     this.total = total;
@@ -122,11 +122,6 @@ export class QueueList {
     element.dataset.place = place;
     element.dataset.id = row.id;
     element.setAttribute("aria-current", String(place === this.current));
-    const image = new Image();
-    image.loading = "lazy";
-    image.decoding = "async";
-    image.alt = "";
-    image.src = address("thumb", { id: row.id, v: `${row.version ?? ""}${row.state}` });
     const text = document.createElement("span");
     const name = document.createElement("b");
     name.textContent = row.id;
@@ -146,7 +141,7 @@ export class QueueList {
       why.textContent = row.doubts[0].title;
       text.append(why);
     }
-    element.append(image, text);
+    element.append(this.source.thumb(row), text);
     return element;
   }
 }

@@ -1,9 +1,12 @@
 // The canvas: photo, map and mask, moved and zoomed.
+// A mask is anything with a width, a height and a canvas or picture of them.
 const MOST = 40;
 
 export class View {
-  constructor(canvas) {
+  // `margins` tells, of the canvas's width, the room that the page's own parts take on it.
+  constructor(canvas, margins) {
     this.canvas = canvas;
+    this.margins = margins;
     this.context = canvas.getContext("2d");
     this.scale = 1;
     this.x = this.y = 0;
@@ -11,7 +14,6 @@ export class View {
     this.hidden = false;
     this.photo = this.mask = this.overlay = this.before = null;
     this.preview = () => {};
-    this.changed = () => {};
     this.fitted = true;
     new ResizeObserver(() => this.resize()).observe(canvas);
   }
@@ -31,16 +33,9 @@ export class View {
     this.fit();
   }
 
-  // Room that the page's own parts take on the canvas.
-  get margins() {
-    return this.width > 560
-      ? { left: 76, right: 20, top: 60, bottom: 66 }
-      : { left: 8, right: 8, top: 52, bottom: 112 };
-  }
-
   fit() {
     if (!this.mask || !this.width) return;
-    const { left, right, top, bottom } = this.margins;
+    const { left, right, top, bottom } = this.margins(this.width);
     const width = Math.max(40, this.width - left - right), height = Math.max(40, this.height - top - bottom);
     this.scale = Math.min(width / this.mask.width, height / this.mask.height);
     this.x = left + (width - this.mask.width * this.scale) / 2;
@@ -106,6 +101,5 @@ export class View {
       context.globalAlpha = 1;
     }
     if (!this.before) this.preview(context, 1 / scale);
-    this.changed();
   }
 }

@@ -71,6 +71,7 @@ export function follow(view, tool, held) {
   canvas.addEventListener(
     "wheel",
     event => {
+      if (tool().scrolls && !event.ctrlKey) return; // the wheel is the page's
       event.preventDefault();
       const lines = event.deltaMode === 1 ? 16 : 1;
       const at = view.point(event);
