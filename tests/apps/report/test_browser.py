@@ -39,7 +39,7 @@ class Browser:
             ["bash", "-c", command, "bash", CHROMIUM, *options, f"--user-data-dir={profile}"],
             pass_fds=(ours[0], theirs[1]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        self.watch = threading.Timer(300, self.process.kill)  # a browser that hangs fails the test
+        self.watch = threading.Timer(900, self.process.kill)  # a browser that hangs fails the test
         self.watch.start()
         os.close(ours[0])
         os.close(theirs[1])
@@ -207,7 +207,7 @@ COLOUR = """((x, y) => new Promise(done => requestAnimationFrame(() => requestAn
 def until(browser, expression):
     """Waits until the page says yes."""
     assert browser.run(f"""new Promise(done => {{
-      const end = performance.now() + 20000;
+      const end = performance.now() + 60000;
       const ask = () => {expression} ? done(true) : performance.now() > end ? done(false) : setTimeout(ask, 20);
       ask();
     }})"""), expression

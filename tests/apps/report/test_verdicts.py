@@ -7,7 +7,11 @@ def test_verdicts_come_first(drawing):
     drawing.add("a", ["cat"])
     red = {"severity": "red", "about": "cat", "text": "they paint <the sofa>"}
     yellow = {"severity": "yellow", "about": "dog", "text": "in 3 images only"}
-    page = write_report(drawing.run(verdicts=[red, yellow])).read_text("utf-8")
+    third = {"severity": "yellow", "about": "cow", "text": "little"}
+    page = write_report(drawing.run(verdicts=[red, yellow, third])).read_text("utf-8")
     place = page.index("Do not use the masks of cat:</b> they paint &lt;the sofa&gt;.")
     assert place < page.index("Look first at the masks of dog:</b>") < page.index("<nav")
+    folded = page.index("<summary>Further verdicts, on cow</summary>")  # the photo stays in sight
+    assert page.index("Look first at the masks of dog:</b>") < folded
+    assert folded < page.index("Look first at the masks of cow:</b> little.") < page.index("<nav")
     assert "Do not use" not in write_report(drawing.run("other")).read_text("utf-8")
