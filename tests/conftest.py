@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from weakseg.cli import main
+from weakseg.planning import make_plan
+from weakseg.planning.machine_costs import MachineCosts, TrainingCost
 
 
 @pytest.fixture
@@ -21,6 +23,46 @@ def weak(capsys):
         return code, out, err
 
     return weak
+
+
+@pytest.fixture
+def costs():
+    """What a made-up machine needs, in round numbers."""
+    training = TrainingCost(seconds=0.1, bytes=1e7)
+    names = (
+        "read_view read_whole exact_maps quick_maps details affinity words boundary walk crf mask "
+        "score label"
+    )
+    return MachineCosts(
+        device="cpu",
+        processors=2,
+        free_bytes=8 * 10**9,
+        bf16=False,
+        crop=64,
+        pixels=128 * 96,
+        crf_pixels=128 * 96,
+        tags=1,
+        tag_training=training,
+        recalibration=training,
+        relation_training=training,
+        mask_training=training,
+        forward_bytes=200,
+        base_bytes=5e8,
+        **dict.fromkeys(names.split(), 0.01),
+    )
+
+
+@pytest.fixture
+def quick_plans(monkeypatch, costs):
+    """Plans are made without measuring this machine; the arguments of each measurement."""
+    asked = []
+
+    def measured(*arguments, **_):
+        asked.append(arguments)
+        return costs
+
+    monkeypatch.setattr(make_plan, "measured_costs", measured)
+    return asked
 
 
 class Launched:

@@ -43,7 +43,7 @@ class Calls(list):
 
 
 @pytest.fixture
-def calls(monkeypatch):
+def calls(monkeypatch, quick_plans):
     """The stages replaced by ones that only write down that they were called."""
     calls = Calls()
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from weakseg.apps.export import ExportSummary
     from weakseg.apps.label import LabelSummary
     from weakseg.apps.status import RunStatus
+    from weakseg.config.layers import Layer
     from weakseg.config.run_config import RunConfig
     from weakseg.metrics.scores import Scores
     from weakseg.pipeline import PipelineSummary, Stage
+    from weakseg.planning.plan_file import Plan
     from weakseg.predict import LabelOptions
     from weakseg.progress import Advance
     from weakseg.runs.contents import Contents
@@ -39,7 +42,8 @@ if TYPE_CHECKING:
 class RunOptions(TypedDict, total=False):
     """What `refine` takes besides, see `run`."""
 
-    preset: str
+    preset: str | None
+    plan: Plan | Path | str | None
     config: RunConfig | Path | str | None
     overrides: Sequence[str]
     split: str | None
@@ -106,12 +110,92 @@ def check(
         return check_catalog(source, kind=kind, split=split, progress=progress, **reading)
 
 
+def plan(
+    source: Path | str,
+    *,
+    out: Path | str | None = None,
+    minutes: float | None = None,
+    split: str | None = None,
+    val: str | None = None,
+    kind: str | None = None,
+    overrides: Sequence[str] = (),
+    skip_bad: bool = False,
+    console: Console | None = None,
+    **reading: Unpack[ReadingOptions],
+) -> Plan:
+    """Plans a run: checks the source, measures this machine, chooses settings and tells why.
+
+    Args:
+        source: A folder, a tags file or a COCO JSON.
+        out: Where to write the plan, `weakseg.run(…, plan=…)` takes it from there; None: nowhere.
+        minutes: What the run may take; the time to plan is not counted. None: what it needs.
+        split: The split that will be learnt from; None: everything.
+        val: Another split, on which the segmentation network will be tried; None: none.
+        kind: The source's kind; None: found by looking.
+        overrides: Settings that the run will be given besides, as `device=cpu`.
+        skip_bad: Whether the run will go on without the images that are bad.
+        console: Where to show how far it is; nowhere if None.
+        reading: As for `check`.
+
+    Returns:
+        Settings with reasons, and the time and memory expected of each stage.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong, there is no such device, or nothing fits the
+            minutes.
+        DataError: The source cannot be used.
+        FaultsFoundError: It has faults.
+        RunError: The plan cannot be written.
+
+    Example:
+        >>> import weakseg
+        >>> weakseg.plan("photos", out="plan.yaml").minutes  # doctest: +SKIP
+        23.5
+    """
+    from weakseg.planning.planned_settings import layers_over
+    from weakseg.sources.source import read_source
+
+    over = layers_over(None, None, overrides)
+    found = read_source(source, kind=kind, split=split or None, **reading)
+    report = check(source, kind=kind, split=split or None, console=console, **reading)
+    catalog, _ = _without_faults(found, report, skip_bad=skip_bad)
+    second = read_source(source, kind=kind, split=val, **reading).catalog() if val else None
+    made = _plan(catalog, second, over, console, minutes)
+    if out is not None:
+        made.save(out)
+    return made
+
+
+def _plan(
+    catalog: Catalog,
+    validation: Catalog | None,
+    over: Sequence[Layer],
+    console: Console | None,
+    minutes: float | None = None,
+) -> Plan:
+    from weakseg.planning.make_plan import make_plan
+
+    counted = partial(_counted, console)
+    return make_plan(catalog, validation, over=over, minutes=minutes, counted=counted)
+
+
+def _shown_plan(
+    catalog: Catalog, validation: Catalog | None, over: Sequence[Layer], console: Console
+) -> Plan:
+    from weakseg.planning.plan_tables import show_plan
+
+    made = _plan(catalog, validation, over, console)
+    show_plan(made, console)
+    return made
+
+
 @working_together()
 def run(
     source: Path | str,
     out: Path | str,
     *,
-    preset: str = "standard",
+    preset: str | None = None,
+    plan: Plan | Path | str | None = None,
     config: RunConfig | Path | str | None = None,
     overrides: Sequence[str] = (),
     split: str | None = None,
@@ -133,8 +217,11 @@ def run(
         source: A folder, a tags file or a COCO JSON.
         out: The run's folder; an unfinished run there goes on.
         preset: `fast`, `standard`, `paper-voc` or `paper-coco`. Those of a paper are made for a
-            data set, whose splits (`weakseg.config.run_config.PRESET_SPLITS`) they bring.
-        config: A YAML file of settings over the preset's, or all settings.
+            data set, whose splits (`weakseg.config.run_config.PRESET_SPLITS`) they bring. None: a
+            plan is made at the start and kept in `out/plan.yaml`, by which the run goes on; a run
+            that was begun without one goes on with `standard`.
+        plan: A plan, or the file of one (see `weakseg.plan`); a preset's settings come before it.
+        config: A YAML file of settings over the preset's or the plan's, or all settings.
         overrides: Single settings over those, as `fit.epochs=5`; with `dry_run=2` every training
             ends after two steps, to try a run.
         split: The split to use; None: the preset's, else everything; an empty name: everything.
@@ -165,7 +252,6 @@ def run(
     from rich.console import Console
 
     from weakseg.apps.trackers import check_tracker, followed
-    from weakseg.config.run_config import RunConfig, load_config
     from weakseg.data.map_files import maps_digest
     from weakseg.pipeline import (
         OF_MAPS,
@@ -176,30 +262,25 @@ def run(
         run_pipeline,
         stages_until,
     )
+    from weakseg.planning.planned_settings import AskedSettings
     from weakseg.runs.contents import CONTENTS, Contents
     from weakseg.runs.run_dir import VALIDATION, RunDir
 
-    if isinstance(config, RunConfig):
-        if overrides or maps is not None:
-            other = "overrides" if overrides else "maps"
-            raise ValueError(f"expected {other} or a RunConfig, got both")
-        settings = config
-    else:
-        of_maps = OF_MAPS if maps is not None else ()
-        settings = load_config(preset, config, (*of_maps, *overrides))
-        if maps is not None:
-            _require_no_classifier(settings)
+    if maps is not None:
+        preset = "standard" if preset is None and plan is None else preset
+        overrides = (*OF_MAPS, *overrides)
+    folder = RunDir(out)
+    asked = AskedSettings.of(folder, preset, plan, config, overrides)
     console = (console or Console()) if first_process() else Console(quiet=True)
-    split, val = _splits("" if config is settings else preset, split, val, console)
+    split, val = _splits(preset or "", split, val, console)
     if maps is None:
-        _require_cam_method(settings)
+        _require_cam_method(asked.config)
     stages_until(until, validation=val is not None)
     if log:
         check_tracker(log)
-    folder = RunDir(out)
     if not first_process():
         rows = STAGES if maps is None else refinement_stages(Path(maps), "")
-        return assist_pipeline(settings, folder, stages=rows)
+        return assist_pipeline(asked.settled().config, folder, stages=rows)
     folder.check()
     contents = Contents(folder.path / CONTENTS)
     catalog, skipped, checked = _checked(
@@ -212,14 +293,9 @@ def run(
         console=console,
         **reading,
     )
-    if settings.segment.truth_masks and not any(sample.has_truth for sample in catalog):
-        raise DataError(
-            f"{source}: segment.truth_masks is set, but no image has a true mask; put masks into "
-            "its folder masks/, or train without"
-        )
     validation = None
     if val is not None:
-        second, left_out, hashed = _checked(
+        others, left_out, hashed = _checked(
             source,
             folder,
             contents,
@@ -230,8 +306,18 @@ def run(
             name=VALIDATION,
             **reading,
         )
-        _refuse_common(catalog, second, split, val)
-        validation = Validation(second, val, left_out, hashed)
+        _refuse_common(catalog, others, split, val)
+        validation = Validation(others, val, left_out, hashed)
+    second = validation.catalog if validation else None
+    chosen = asked.settled(lambda: _shown_plan(catalog, second, asked.over, console))
+    settings = chosen.config
+    if settings.segment.truth_masks and not any(sample.has_truth for sample in catalog):
+        raise DataError(
+            f"{source}: segment.truth_masks is set, but no image has a true mask; put masks into "
+            "its folder masks/, or train without"
+        )
+    for note in chosen.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     # Stages find mask files only, whatever form the source has its truth in.
     catalog = _drawn(catalog, folder, console)
     if validation is not None:
@@ -257,6 +343,7 @@ def run(
             validation=validation,
             stages=stages,
             contents=contents,
+            plan=chosen.plan.to_yaml() if chosen.plan else "",
         )
     if any(not stage.skipped for stage in summary.stages) or not _report_of(summary.run).exists():
         _try_report(summary, console)
@@ -522,7 +609,6 @@ def _checked(
     **reading: Unpack[ReadingOptions],
 ) -> tuple[Catalog, list[str], str]:
     """The catalog to use, the ids left out, and a hash of what was checked."""
-    from weakseg.sources import check as checking
     from weakseg.sources.class_counts import COUNT_KINDS
     from weakseg.sources.source import read_source
 
@@ -538,21 +624,31 @@ def _checked(
     report = check(source, kind=kind, split=split, console=console, **reading)
     if name != "catalog.json":
         report = report.without(*COUNT_KINDS)  # nothing is learnt from these images
+    catalog, skipped = _without_faults(found, report, skip_bad=skip_bad)
+    if report.faults:
+        console.print(
+            f"check: {len(report.faults)} faults; going on without {len(skipped)} bad images "
+            f"(their ids are in {name})",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    return catalog, skipped, key
+
+
+def _without_faults(
+    found: Source, report: CheckReport, *, skip_bad: bool
+) -> tuple[Catalog, list[str]]:
+    """The catalog of a source that was checked, and the ids that are left out as bad."""
+    from weakseg.sources import check as checking
+
     if not report.faults:
-        return found.catalog(), [], key
+        return found.catalog(), []
     if not skip_bad:
         raise FaultsFoundError(report)
     if found.fatal:
         raise DataError(str(found.fatal[0]))
-    catalog, skipped = checking.skip_bad(found.catalog(), report)
-    console.print(
-        f"check: {len(report.faults)} faults; going on without {len(skipped)} bad images "
-        f"(their ids are in {name})",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    return catalog, skipped, key
+    return checking.skip_bad(found.catalog(), report)
 
 
 def _where_they_are(catalog: Catalog, found: Catalog) -> Catalog | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shlex
 import sys
@@ -71,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     check = command("check", _check, "Read a source and list everything that is wrong with it.")
     _add_source(check)
     check.add_argument("--json", action="store_true", help="print the report as JSON")
+
+    _add_plan(command("plan", _plan, "Choose a run's settings; tell why, and what it will take."))
 
     run = command(
         "run", _run, "From images and tags to masks and a network; it goes on if stopped."
@@ -185,6 +188,19 @@ def _add_review_commands(command: _Command) -> None:
     )
 
 
+def _add_plan(plan: Parser) -> None:
+    _add_source(plan)
+    plan.add_argument("--val", metavar="NAME", help="another split, which the run will be tried on")
+    plan.add_argument(
+        "--out", type=Path, default=Path("plan.yaml"), metavar="FILE", help="default: %(default)s"
+    )
+    plan.add_argument(
+        "--minutes", type=_minutes, metavar="N", help="make the run fit, at the least loss"
+    )
+    plan.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps; default: auto")
+    plan.add_argument("--skip-bad", action="store_true", help="plan without the bad images")
+
+
 def _add_label(label: argparse.ArgumentParser) -> None:
     label.add_argument("model", type=Path, metavar="RUN", help="a run's or a model's folder")
     label.add_argument(
@@ -237,10 +253,9 @@ def _add_label(label: argparse.ArgumentParser) -> None:
 def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--out", type=Path, metavar="RUN", help="the run's folder")
     run.add_argument(
-        "--preset",
-        default="standard",
-        help="fast, standard, paper-voc or paper-coco; default: %(default)s",
+        "--preset", metavar="NAME", help="fast, standard, paper-voc or paper-coco; default: a plan"
     )
+    run.add_argument("--plan", type=Path, metavar="FILE", help="what weakseg plan has written")
     run.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
     run.add_argument(
         "--set",
@@ -323,6 +338,16 @@ def _port(text: str) -> int:
 
 def _seed(text: str) -> int:
     return _whole(text, 0, 2**31 - 1)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes <= 1e6:
+        raise argparse.ArgumentTypeError(f"expected a number of minutes above 0, got {text!r}")
+    return minutes
 
 
 def _scales(text: str) -> tuple[float, ...]:
@@ -457,15 +482,37 @@ def _check(options: argparse.Namespace) -> int:
     return FAULTS if report.faults else 0
 
 
+def _plan(options: argparse.Namespace) -> int:
+    from weakseg import api  # noqa: PLC0415
+    from weakseg.planning.plan_tables import show_plan  # noqa: PLC0415
+
+    made = api.plan(
+        options.source,
+        out=options.out,
+        minutes=options.minutes,
+        split=options.split,
+        val=options.val,
+        kind=options.kind,
+        overrides=[f"device={options.device}"] if options.device else [],
+        skip_bad=options.skip_bad,
+        console=_shown_progress(),
+        **_reading(options),
+    )
+    show_plan(made, _console())
+    sys.stdout.write(f"{options.out}\n")
+    return 0
+
+
 def _run(options: argparse.Namespace) -> int:
     overrides = [*options.set, *([f"device={options.device}"] if options.device else [])]
     overrides += ["segment.truth_masks=true"] if options.truth_masks else []
     overrides += [f"dry_run={options.steps}"] if options.steps else []
     refines = options.command == "refine"
     if options.print_config:
-        from weakseg.config.run_config import load_config  # noqa: PLC0415
+        from weakseg.planning.planned_settings import printed_settings  # noqa: PLC0415
 
-        sys.stdout.write(load_config(options.preset, options.config, overrides).to_yaml())
+        found = printed_settings(options.preset, options.plan, options.config, overrides)
+        sys.stdout.write(found.to_yaml())
         return 0
     wanted = {"SOURCE": options.source, "--out": options.out}
     if refines:
@@ -483,6 +530,7 @@ def _run(options: argparse.Namespace) -> int:
             options.source,
             options.out,
             preset=options.preset,
+            plan=options.plan,
             config=options.config,
             overrides=overrides,
             split=options.split,

@@ -330,6 +330,7 @@ def run_pipeline(
     validation: Validation | None = None,
     stages: Sequence[Stage] = STAGES,
     contents: Contents | None = None,
+    plan: str = "",
 ) -> PipelineSummary:
     """Runs all stages that are not finished yet.
 
@@ -351,6 +352,7 @@ def run_pipeline(
         validation: The second split, for stages that read one.
         stages: The table.
         contents: Hashes of the samples' files; None: those that the run keeps.
+        plan: The plan that the settings come from, for `plan.yaml`; empty: there is none.
 
     Returns:
         What became of each stage, time and memory.
@@ -393,6 +395,8 @@ def run_pipeline(
                 name=VALIDATION,
             )
         run.save_config(config.to_yaml())
+        if plan:
+            run.save_plan(plan)
         dry = _dry_stages(config, wanted)
         notes = [_corrections_told(corrections, config)] if reviewed else []
         notes += [text] if (text := samples.left_out_told()) else []

@@ -133,7 +133,7 @@ def test_commands_and_their_options_exist(name, capsys):
             options = cli.parser().parse_args(words)
         except SystemExit:
             pytest.fail(f"{line}: {capsys.readouterr().err}")
-        load_config(getattr(options, "preset", "fast"), None, getattr(options, "set", []))
+        load_config(getattr(options, "preset", None) or "fast", None, getattr(options, "set", []))
 
 
 def parsers():

@@ -395,7 +395,13 @@ def test_channels_go_the_whole_path(channels, data, tmp_path):
 
 def test_images_of_other_channels_are_refused_before_anything_is_trained(data, tmp_path):
     with pytest.raises(DataError, match="3 channels instead of the 4 that"):
-        api.run(data, tmp_path / "run", until="classify", overrides=(*SET, "backbone.in_chans=4"))
+        api.run(
+            data,
+            tmp_path / "run",
+            preset="standard",
+            until="classify",
+            overrides=(*SET, "backbone.in_chans=4"),
+        )
 
 
 def test_a_new_cam_method_and_a_new_refinement_are_a_row_each(data, tmp_path, monkeypatch):

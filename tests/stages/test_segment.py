@@ -59,7 +59,7 @@ def data(tmp_path_factory):
 
 
 def go(data, out, *more, **options):
-    return api.run(data, out, split="train", overrides=(*SET, *more), **options)
+    return api.run(data, out, preset="standard", split="train", overrides=(*SET, *more), **options)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,10 @@ FORMAT = "weakseg-run-1"
 CATALOG, VALIDATION = "catalog.json", "catalog_val.json"
 """What the run is about, and the second split on which its segmentation network is tried."""
 
-_OWN_NAMES = {"contents.json", ".lock", "traceback.txt", "truth"}
+PLAN = "plan.yaml"
+"""The plan that a run was begun with, if it was not begun with a preset."""
+
+_OWN_NAMES = {"contents.json", ".lock", "traceback.txt", "truth", PLAN}
 
 
 _PathText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
@@ -179,6 +182,10 @@ class RunDir:
     def save_config(self, text: str) -> None:
         """Writes the run's settings (YAML) to `config.yaml`."""
         write_atomic(self.path / "config.yaml", text.encode())
+
+    def save_plan(self, text: str) -> None:
+        """Writes the plan that the run follows (YAML) to `plan.yaml`."""
+        write_atomic(self.path / PLAN, text.encode())
 
     def save_catalog(
         self,

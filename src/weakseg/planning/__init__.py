@@ -1,0 +1,1 @@
+"""A plan of a run, made from the data and this machine: settings, reasons, time and memory."""
