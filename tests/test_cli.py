@@ -361,7 +361,8 @@ def test_a_run_killed_before_it_had_a_catalog_goes_on(weak, source, calls, tmp_p
     for path in (out / "catalog.json", out / "config.yaml"):
         path.unlink()
     shutil.rmtree(out / "classify")
-    assert sorted(path.name for path in out.iterdir()) == [".lock", "contents.json", "report.html"]
+    left = sorted(path.name for path in out.iterdir())
+    assert left == [".lock", "contents.json", "plan.yaml", "report.html"]
     (out / "report.html").unlink()
     assert weak("run", source, "--out", out)[0] == 0
 

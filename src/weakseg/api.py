@@ -254,7 +254,6 @@ def run(
     from weakseg.apps.trackers import check_tracker, followed
     from weakseg.data.map_files import maps_digest
     from weakseg.pipeline import (
-        OF_MAPS,
         STAGES,
         Validation,
         assist_pipeline,
@@ -266,11 +265,8 @@ def run(
     from weakseg.runs.contents import CONTENTS, Contents
     from weakseg.runs.run_dir import VALIDATION, RunDir
 
-    if maps is not None:
-        preset = "standard" if preset is None and plan is None else preset
-        overrides = (*OF_MAPS, *overrides)
     folder = RunDir(out)
-    asked = AskedSettings.of(folder, preset, plan, config, overrides)
+    asked = AskedSettings.of(folder, preset, plan, config, overrides, maps=maps is not None)
     console = (console or Console()) if first_process() else Console(quiet=True)
     split, val = _splits(preset or "", split, val, console)
     if maps is None:

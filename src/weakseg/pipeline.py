@@ -384,6 +384,8 @@ def run_pipeline(
         for stage in wanted:
             own_print = prints[stage.name]
             run.check_stage(stage.name, own_print, force=force, reviewed=reviewed, told=changed)
+        if plan:  # before the catalog, which makes the folder a run: it would be one without a plan
+            run.save_plan(plan)
         samples.save()
         if validation:
             run.save_catalog(
@@ -395,8 +397,6 @@ def run_pipeline(
                 name=VALIDATION,
             )
         run.save_config(config.to_yaml())
-        if plan:
-            run.save_plan(plan)
         dry = _dry_stages(config, wanted)
         notes = [_corrections_told(corrections, config)] if reviewed else []
         notes += [text] if (text := samples.left_out_told()) else []

@@ -108,7 +108,7 @@ def test_what_is_set_comes_before_the_plan_and_is_told(weak, source, stages, tmp
     line = next(line for line in text.splitlines() if "come before" in line)
     assert "--set fit.steps=7" in line
     assert str(extra) in line
-    assert "fit.steps is 7 (planned: 440)" in line
+    assert "fit.steps is 7 (planned: 441)" in line
     assert "cams.long_side is 96 (planned: 224)" in line
     assert "seed is" not in line  # nothing was planned for it
 
@@ -168,7 +168,7 @@ def test_print_config_of_a_plan(weak, source, quick_plans, tmp_path):
     weak("plan", source, "--out", path)
     text = weak("run", "--print-config", "--plan", path, "--set", "seed=4")[1]
     config = yaml.safe_load(text)
-    assert config["fit"]["steps"] == 440
+    assert config["fit"]["steps"] == 441
     assert config["seed"] == 4
 
 

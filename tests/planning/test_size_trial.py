@@ -11,8 +11,8 @@ from weakseg.planning.size_trial import (
     Trial,
     chance_of_no_gain,
     nothing_to_try,
-    tried_size,
     trial_seconds,
+    tried_size,
     worth_it,
 )
 from weakseg.planning.tag_trial import parted, tag_scores, trial_settings, true_tags

@@ -9,14 +9,14 @@ from weakseg.planning.stopwatch import Stopwatch, bytes_for_gradients, unhindere
 
 def test_work_is_repeated_and_divided_among_its_images():
     calls = []
-    watch = Stopwatch(torch.device("meta"), seconds=0.2, kinds=2)
+    watch = Stopwatch(torch.device("meta"), seconds=1.0, kinds=2)
 
     def work():
         calls.append(1)
         time.sleep(0.01)
 
     assert 0.001 < watch.each(work, 5) < 0.01
-    assert len(calls) > 3
+    assert len(calls) >= 2
 
 
 def test_without_time_work_is_done_once():

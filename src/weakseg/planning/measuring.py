@@ -15,7 +15,7 @@ from weakseg.planning.data_facts import DataFacts, evenly
 from weakseg.planning.machine_costs import MachineCosts
 from weakseg.planning.stopwatch import Stopwatch, held_bytes, widest_layer
 from weakseg.planning.work_samples import KINDS, Bench
-from weakseg.processors import available_processors, free_memory
+from weakseg.processors import available_processors, free_memory, one_thread
 from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory
 from weakseg.types import Catalog
@@ -87,6 +87,11 @@ def measured_costs(
         widest = widest_layer(model, lambda: model(bench.whole[:1]))
     tags = max(1, round(facts.tags / max(1, facts.images - facts.untagged)))
     crf_size = working_size(*full, min(config.seeds.long_side, facts.long_side))
+    with one_thread():
+        reading = {
+            "read_view": watch.each(lambda: [views[0, place] for place in range(count)], count),
+            "read_whole": watch.each(whole, count),
+        }
     found = MachineCosts(
         device=inference.device.type,
         processors=available_processors(),
@@ -98,9 +103,8 @@ def measured_costs(
         tags=tags,
         forward_bytes=widest / (size[0] * size[1]),
         base_bytes=base,
-        read_view=watch.each(lambda: [views[0, place] for place in range(count)], count),
-        read_whole=watch.each(whole, count),
         **trained,
+        **reading,
         **bench.looking(),
         **bench.refining(tags, crf_size, full),
     )

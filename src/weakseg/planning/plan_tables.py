@@ -17,6 +17,14 @@ def show_plan(plan: Plan, console: Console) -> None:
         plan: The plan.
         console: Where to print.
     """
+    data, machine = plan.data, plan.machine
+    _line(
+        console,
+        f"{data.images} images of about {data.long_side}×{data.short_side} pixels"
+        f"{', gray' * data.gray}, {data.classes} classes, {data.tags} tags, {data.untagged} images "
+        f"without; {machine.processors} processors, {machine.device}, "
+        f"{machine.training_images_per_second:.0f} images a second in training",
+    )
     chosen = Table(title="Settings", title_justify="left", show_lines=False)
     for heading in ("setting", "value", "why"):
         chosen.add_column(heading, overflow="fold")
@@ -33,8 +41,12 @@ def show_plan(plan: Plan, console: Console) -> None:
     stages.add_section()
     stages.add_row("in all", *total)
     console.print(stages)
-    for text in (*plan.notes, f"it writes about {plan.disk_gigabytes:.1f} GB"):
-        console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+    for text in (*plan.notes, f"the run writes about {plan.disk_gigabytes:.1f} GB"):
+        _line(console, f"note: {text}")
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _together(plan: Plan) -> list[tuple[list[str], str, str]]:

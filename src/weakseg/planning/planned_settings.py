@@ -9,6 +9,7 @@ from pathlib import Path
 
 from weakseg.config.layers import Layer, assemble, assignment_layer, read_layer
 from weakseg.config.run_config import PRESETS, RunConfig, load_config
+from weakseg.pipeline import OF_MAPS
 from weakseg.planning.plan_file import Plan, read_plan
 from weakseg.runs.processes import told
 from weakseg.runs.run_dir import PLAN, RunDir
@@ -119,18 +120,31 @@ class AskedSettings:
         plan: Plan | Path | str | None,
         config: RunConfig | Path | str | None,
         overrides: Sequence[str],
+        *,
+        maps: bool = False,
     ) -> AskedSettings:
         """Brings together what was asked for, see `weakseg.run`.
+
+        Args:
+            folder: The run's folder.
+            preset: One of `PRESETS`, or None.
+            plan: A plan, or the file of one.
+            config: A file of settings, or all of them.
+            overrides: Single settings.
+            maps: Whether the run begins with maps of another program; then no plan is made.
 
         Raises:
             ConfigError: A setting is unknown or wrong, or a file cannot be read.
             ValueError: Settings are given both as a `RunConfig` and otherwise.
         """
         if isinstance(config, RunConfig):
-            others = {"overrides": overrides, "a plan": plan}
+            others = {"overrides": overrides, "maps": maps, "a plan": plan}
             for other in (name for name, given in others.items() if given):
                 raise ValueError(f"expected {other} or a RunConfig, got both")
             return cls(folder, ChosenSettings(config))
+        if maps:
+            overrides = (*OF_MAPS, *overrides)
+            preset = BEFORE_PLANS if preset is None and plan is None else preset
         if plan is not None:
             over = layers_over(preset, config, overrides)
             place = "the plan" if isinstance(plan, Plan) else plan

@@ -178,7 +178,8 @@ class Bench:
     def _alone(self, maps: Tensor, crf_size: Size, full: Size) -> dict[str, float]:
         """What one process does with one image."""
         each, classes = self.watch.each, torch.arange(len(maps))
-        image = resized(self.whole[0].cpu(), crf_size)[:3].expand(3, -1, -1)
+        image = resized(self.whole[0].cpu(), crf_size)
+        image = image[:3] if len(image) > 2 else image[:1].expand(3, -1, -1)
         crf = scaled_crf(self.config.seeds.crf, max(crf_size))
         careful, generous = (label_map(maps, classes, score, crf_size) for score in (0.7, 0.3))
         truth = label_map(maps, classes, 0.5, full)
