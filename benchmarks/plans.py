@@ -2,9 +2,9 @@
 
     python benchmarks/plans.py --work DIR [--sets …] [--compare RUN …]
 
-Of each set a plan (`weakseg.plan`), kept in DIR and read from there if it is there. `--compare`
-takes finished runs: their settings are laid over a plan of their images, and its estimate stands
-beside what each stage took. Writes `plans.md`.
+Of each set a plan (as `weakseg.plan` makes it), kept in DIR and read from there if it is there. The
+machine is measured once, on the first set. `--compare` takes finished runs: what is expected of
+each stage with the run's settings stands beside what it took. Writes `plans.md`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,19 @@ from pathlib import Path
 
 import weakseg
 from surfaces import write_surfaces
-from weakseg.config.layers import read_layer
+from weakseg.config.layers import assemble
+from weakseg.config.run_config import RunConfig, load_config
 from weakseg.demo_data.data_set import write_demo
 from weakseg.files import write_atomic
-from weakseg.planning.make_plan import make_plan
+from weakseg.pipeline import STAGES
+from weakseg.planning.choices import as_layer
+from weakseg.planning.data_facts import DataFacts
+from weakseg.planning.machine_costs import MachineCosts
+from weakseg.planning.make_plan import make_plan, measured_for, rule_choices
 from weakseg.planning.plan_file import read_plan
-from weakseg.runs.run_dir import RunDir
+from weakseg.planning.size_rules import usual_side
+from weakseg.planning.stage_costs import stage_costs
+from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.sources.source import open_catalog
 
 ROOT = Path(__file__).parents[1]
@@ -61,36 +68,41 @@ def images_of(name, folder):
     return catalog.subset([sample.id for sample in catalog.samples[::step]])
 
 
+def costs_of_machine(folder):
+    """What this machine needs, measured once."""
+    path = folder / "costs.json"
+    if not path.is_file():
+        catalog = images_of(next(iter(SETS)), folder)
+        facts = DataFacts.of(catalog)
+        chosen = rule_choices(facts, usual_side(facts), "")
+        config = assemble(RunConfig, [as_layer(chosen, "rules")])
+        write_atomic(path, measured_for(catalog, facts, config).model_dump_json().encode())
+    return MachineCosts.model_validate_json(path.read_bytes())
+
+
 def planned(name, folder):
     """The plan of a set, made or read."""
     path = folder / f"{name.replace(', ', '-').replace(' ', '-')}.yaml"
     if not path.is_file():
-        make_plan(images_of(name, folder)).save(path)
+        make_plan(images_of(name, folder), costs=costs_of_machine(folder)).save(path)
         print(name, "planned", flush=True)
     return read_plan(path)
 
 
 def compared(run, folder):
     """Minutes of each stage of a finished run: expected, and taken."""
-    kept = folder / f"of-{run.name}.json"
-    if not kept.is_file():
-        directory = RunDir(run)
-        second = run / "catalog_val.json"
-        plan = make_plan(
-            directory.load_catalog(),
-            directory.load_catalog(second.name) if second.is_file() else None,
-            over=[read_layer(run / "config.yaml")],
-        )
-        taken = {
-            path.parent.name: json.loads(path.read_text())["seconds"] / 60
-            for path in run.glob("*/done.json")
-        }
-        rows = {
-            own.stage: [own.minutes, taken[own.stage]] for own in plan.stages if own.stage in taken
-        }
-        write_atomic(kept, json.dumps(rows).encode())
-        print(run.name, rows, flush=True)
-    return json.loads(kept.read_text())
+    directory = RunDir(run)
+    there = (run / VALIDATION).is_file()
+    second = directory.load_catalog(VALIDATION) if there else None
+    facts = DataFacts.of(directory.load_catalog(), second)
+    taken = {
+        path.parent.name: json.loads(path.read_text())["seconds"] / 60
+        for path in run.glob("*/done.json")
+    }
+    config = load_config(file=run / "config.yaml")
+    names = [stage.name for stage in STAGES if stage.name in taken]
+    expected = stage_costs(config, facts, costs_of_machine(folder), names)
+    return {own.stage: (own.minutes, taken[own.stage]) for own in expected}
 
 
 def choices_table(plans):

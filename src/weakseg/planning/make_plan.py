@@ -14,7 +14,7 @@ from weakseg.planning.choices import Choice, as_layer
 from weakseg.planning.data_facts import DataFacts
 from weakseg.planning.machine_costs import MachineCosts
 from weakseg.planning.machine_rules import machine_choices
-from weakseg.planning.measuring import MEASURED_SECONDS, MEASUREMENTS, measured_costs
+from weakseg.planning.measuring import MEASUREMENTS, measured_costs
 from weakseg.planning.plan_file import Machine, Plan, reasoned
 from weakseg.planning.size_rules import size_choices, usual_side
 from weakseg.planning.size_trial import nothing_to_try, tried_size
@@ -126,7 +126,7 @@ def make_plan(
     *,
     over: Sequence[Layer] = (),
     minutes: float | None = None,
-    seconds: float = MEASURED_SECONDS,
+    costs: MachineCosts | None = None,
     counted: Counted = not_counted,
 ) -> Plan:
     """Makes a plan for a data set and this machine.
@@ -136,7 +136,7 @@ def make_plan(
         validation: The split that the segmentation network is tried on.
         over: Settings that come before the plan's.
         minutes: What the run may take; None: what it needs.
-        seconds: About how long to measure this machine.
+        costs: What this machine needs, if it was measured before; None: it is measured.
         counted: From a label to a context with `progress(done, total)`, or None.
 
     Raises:
@@ -149,13 +149,13 @@ def make_plan(
     choices = rule_choices(facts, side, "")
 
     def measured() -> MachineCosts:
-        layers = [as_layer(choices, "the plan"), *over]
-        return _measured(catalog, facts, layers, seconds=seconds, counted=counted)
+        config = assemble(RunConfig, [as_layer(choices, "the plan"), *over])
+        return measured_for(catalog, facts, config, counted)
 
-    costs = measured()
+    known = costs or measured()
 
     def planned(choices: Sequence[Choice], notes: Sequence[str] = ()) -> Plan:
-        return plan_of(choices, facts, costs, catalog, over=over, notes=notes)
+        return plan_of(choices, facts, known, catalog, over=over, notes=notes)
 
     usual = planned(choices).minutes
     given = usual if minutes is None else min(minutes, usual)
@@ -163,34 +163,29 @@ def make_plan(
     if not why:
         with counted("try sizes") as progress:
             time = 60 * _SHARE_TO_TRY * given
-            trial, why = tried_size(catalog, facts, costs, over, seconds=time, progress=progress)
+            trial, why = tried_size(catalog, facts, known, over, seconds=time, progress=progress)
     side = trial.side if trial else side
     choices = rule_choices(facts, side, f"images are {facts.long_side} pixels long; {why}")
     if trial and trial.stride != RunConfig().backbone.output_stride:
         choices.append(Choice("backbone.output_stride", trial.stride, why))
-        costs = measured()
-    choices += machine_choices(costs, processes=process_count())
+        known = measured()
+    choices += machine_choices(known, processes=process_count())
     if minutes is None:
         return planned(choices)
     choices, cut = fitted(choices, facts, minutes, lambda some: planned(some).minutes)
     return planned(choices, [f"to fit {minutes:g} minutes: {', '.join(cut)}"] if cut else [])
 
 
-def _measured(
-    catalog: Catalog,
-    facts: DataFacts,
-    layers: Sequence[Layer],
-    *,
-    seconds: float,
-    counted: Counted,
+def measured_for(
+    catalog: Catalog, facts: DataFacts, config: RunConfig, counted: Counted = not_counted
 ) -> MachineCosts:
-    config, done = assemble(RunConfig, layers), count(1)
+    """What this machine needs at the sizes of some settings, see `measured_costs`."""
+    done = count(1)
     with counted("measure") as progress:
         return measured_costs(
             catalog,
             facts,
             config,
-            seconds=seconds,
             advance=lambda: progress(next(done), MEASUREMENTS) if progress else None,
         )
 

@@ -99,7 +99,7 @@ def unhindered(clock: float, own: float, others: float, threads: int) -> float:
 
 def _busy(times: Any) -> float:
     """Processor seconds spent by all programs, and taken by other machines of the same host."""
-    parts = ("user", "system", "irq", "softirq", "steal")
+    parts = ("user", "nice", "system", "irq", "softirq", "steal")
     return float(sum(getattr(times, part, 0.0) for part in parts))
 
 
