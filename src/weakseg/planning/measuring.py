@@ -85,7 +85,7 @@ def measured_costs(
     model.eval()
     with torch.no_grad():
         widest = widest_layer(model, lambda: model(bench.whole[:1]))
-    tags = max(1, round(facts.tags / max(1, facts.images - facts.untagged)))
+    tags = min(facts.classes, max(1, round(facts.tags / max(1, facts.images - facts.untagged))))
     crf_size = working_size(*full, min(config.seeds.long_side, facts.long_side))
     with one_thread():
         reading = {
@@ -105,7 +105,7 @@ def measured_costs(
         base_bytes=base,
         **trained,
         **reading,
-        **bench.looking(),
+        **bench.looking(tags),
         **bench.refining(tags, crf_size, full),
     )
     hindered = max(1.0, watch.clock / max(watch.free, 1e-9))

@@ -69,13 +69,14 @@ def size_choices(side: int, facts: DataFacts, why: str) -> list[Choice]:
         "than its short side"
     )
     seeds = min(250, side)
+    one_of_four = "what learns from seeds sees one pixel of four, and needs no more"
     return [
         Choice("cams.long_side", side, why),
         Choice("augment.crop", crop, cut),
         Choice("augment.long_side", [low, side], "from the view itself to the working size"),
         Choice("relate.augment.crop", crop, "as the classifier, whose features it has"),
         Choice("relate.augment.long_side", [low, side], "as the classifier"),
-        Choice("seeds.long_side", seeds, "seeds are learnt from on a grid of 4 pixels"),
+        Choice("seeds.long_side", seeds, one_of_four),
         Choice("segment.augment.crop", crop, "as the classifier, from which it goes on"),
         Choice(
             "segment.augment.long_side",

@@ -63,7 +63,7 @@ def nothing_to_try(facts: DataFacts, over: Sequence[Layer]) -> str:
     """
     sides = sides_to_try(facts)
     if len(sides) < 2:
-        return f"images are {facts.long_side} pixels long: there is no other size to try"
+        return "there is no other size to try, for none is larger than the images are"
     if facts.class_share * facts.images < FEWEST * HELD_OUT:
         return "there are too few images to hold some out, by whose tags sizes could be compared"
     for key in GIVEN:

@@ -39,7 +39,7 @@ from weakseg.training.tag_task import TagTask
 Size = tuple[int, int]
 """Height and width, in pixels."""
 
-KINDS = 13
+KINDS = 15
 """How many kinds of work are measured by these functions."""
 
 
@@ -106,8 +106,12 @@ class Bench:
         return TrainingCost(seconds=self.watch.each(step, count), bytes=sum(kept) / count)
 
     @torch.no_grad()
-    def looking(self) -> dict[str, float]:
-        """Of what networks say of whole images."""
+    def looking(self, tags: int) -> dict[str, float]:
+        """Of what networks say of whole images.
+
+        Args:
+            tags: Of an image.
+        """
         model, some, each = self.model.eval(), self.whole, self.watch.each
         count, device = len(some), some.device
         laid = some.contiguous(memory_format=torch.channels_last)
@@ -116,12 +120,12 @@ class Bench:
         # The smallest scale is computed exactly, the others in bf16: see `careful_cams`.
         twice = once.model_copy(update={"scales": (_NEXT_TO_NOTHING, 1.0)})
         network = MapNetwork(model, self.inference, [some])
-        every = [range(model.classes)] * count
-        exact = each(lambda: network.maps(some, every, once), count)
+        shown = [range(tags)] * count
+        exact = each(lambda: network.maps(some, shown, once), count)
         quick = exact
         if network.quick is not None:
             network.faint = [-math.inf]  # as if no map were faint
-            quick = each(lambda: network.maps(some, every, twice), count)
+            quick = each(lambda: network.maps(some, shown, twice), count)
         features = model.details(pixels)
         map_ = torch.rand(1, *features.shape[-2:], device=device)
         centres = [torch.rand(WORDS, model.widths[k], device=device) for k in STAGES]
