@@ -269,8 +269,8 @@ def run(
     asked = AskedSettings.of(folder, preset, plan, config, overrides, maps=maps is not None)
     console = (console or Console()) if first_process() else Console(quiet=True)
     split, val = _splits(preset or "", split, val, console)
-    if maps is None:
-        _require_cam_method(asked.config)
+    require = _require_cam_method if maps is None else _require_no_classifier
+    require(asked.config)
     stages_until(until, validation=val is not None)
     if log:
         check_tracker(log)
