@@ -792,6 +792,7 @@ def label(
     *,
     tags: Path | str | None = None,
     maps: bool = False,
+    to: Literal["png", "parquet", "tar"] | None = None,
     device: str = "auto",
     engine: Literal["here", "ray"] = "here",
     workers: int | None = None,
@@ -805,15 +806,21 @@ def label(
 
     Args:
         model: A run's folder, or a model's (with `config.json` and `model.safetensors`).
-        images: Files, folders and patterns as `photos/**/*.jpg`; or Parquet files, and folders of
-            them, with a column of images' bytes: for each, a Parquet file of the same name is
-            written with columns `name`, `mask` (PNG) and `fault`.
+        images: Files, folders and patterns as `photos/**/*.jpg`; lists, which are text files with
+            a path or URL a line, or CSV files with a column `image`, `path` or `url`; or shards,
+            which are Parquet files with a column of images' bytes, and tars as WebDataset has
+            them, and folders of these. All of it also at URLs that fsspec knows.
         out: The folder for the masks; an interrupted `label` there goes on.
         tags: A tags file with a row for every image, by which all other classes are ruled out.
         maps: Keep class probabilities, too, in `<image>.npz` beside the mask: `probabilities`
             float16 [K+1,h,w], background first, on the network's own grid (a quarter of the size
             in which it saw the image, or coarser); `size`, height and width of the image; and
             `classes`, the names of 1..K. Masks that have none yet are made anew.
+        to: How masks are kept. `png`: a file each. `parquet`: tables with columns `name`, `mask`
+            (PNG) and `fault`. `tar`: `<name>.png` and `<name>.json`, with the same. Shards are
+            whole or not there, and bear the names of the images' shards (with `png`, folders do);
+            those of images that are files hold a thousand masks. None: as images come, file for
+            file, shard for shard.
         device: `auto`, `cpu`, `cuda` or `mps`.
         engine: `here`: this process. `ray`: workers of the Ray cluster that `RAY_ADDRESS` names,
             or of one started on this machine; all have to see the same files.
@@ -825,7 +832,8 @@ def label(
         How many masks were made, and what images could not be read.
 
     Raises:
-        ConfigError: Ray is asked for and not installed, or pyarrow is needed.
+        ConfigError: Ray is asked for and not installed, or pyarrow is needed, or what fsspec needs
+            for a URL.
         DataError: There is no such image, two would have the same mask, or the tags do not fit.
         RunError: There is no model, or the folder holds other things.
 
@@ -842,6 +850,7 @@ def label(
         out,
         tags=tags,
         maps=maps,
+        to=to,
         device=device,
         engine=engine,
         workers=workers,

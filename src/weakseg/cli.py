@@ -205,10 +205,10 @@ def _add_label(label: argparse.ArgumentParser) -> None:
     label.add_argument("model", type=Path, metavar="RUN", help="a run's or a model's folder")
     label.add_argument(
         "images",
-        type=Path,
         nargs="+",
         metavar="IMAGES",
-        help="files, folders or patterns; or Parquet files, and folders of them",
+        help="files, folders, patterns, or lists of them (CSV, text); or Parquet files, tars, and "
+        "folders of these; also URLs",
     )
     label.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the masks")
     label.add_argument(
@@ -219,6 +219,11 @@ def _add_label(label: argparse.ArgumentParser) -> None:
     )
     label.add_argument(
         "--maps", action="store_true", help="keep class probabilities, too: <image>.npz"
+    )
+    label.add_argument(
+        "--to",
+        choices=("png", "parquet", "tar"),
+        help="a file a mask, or shards of masks; default: as the images come",
     )
     label.add_argument(
         "--mirror",
@@ -671,6 +676,7 @@ def _label(options: argparse.Namespace) -> int:
         options.out,
         tags=options.tags,
         maps=options.maps,
+        to=options.to,
         device=options.device,
         engine=options.engine,
         workers=options.workers,

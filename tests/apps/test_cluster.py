@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from weakseg.apps import cluster
 from weakseg.data.images import read_mask
 from weakseg.models.backbones import BackboneSettings
 from weakseg.models.segmenter import Segmenter, SegmenterSettings
-from weakseg.types import ConfigError, DataError, RunError
+from weakseg.processors import one_thread
+from weakseg.types import ConfigError, RunError
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -131,17 +133,28 @@ def test_tables_of_images_become_tables_of_masks(request, engine, model, tables,
     assert weakseg.label(model, [tables], out, **options).kept == 1
 
 
-def test_tables_that_are_none(model, tmp_path):
-    path = tmp_path / "t.parquet"
-    path.write_bytes(b"no table")
-    with pytest.raises(DataError, match=r"t\.parquet: no Parquet table that can be read"):
-        weakseg.label(model, [path], tmp_path / "out", device="cpu")
-    assert not list((tmp_path / "out").glob("*.parquet"))
-    parquet.write_table(pa.table({"a": [1]}), path)
-    with pytest.raises(DataError, match=r"expected one column of images' bytes.*got none"):
-        weakseg.label(model, [path], tmp_path / "out", device="cpu")
-    with pytest.raises(DataError, match="leave out --maps"):
-        weakseg.label(model, [path], tmp_path / "out", device="cpu", maps=True)
+@pytest.mark.parametrize("to", ["png", "parquet", "tar"])
+def test_workers_make_the_shards_that_one_process_makes(ray, model, photos, tmp_path, to):
+    (photos / "bad.jpg").unlink()
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        archive.add(photos, ".")
+    rows = [f"{path.stem},file://{path}" for path in sorted(photos.rglob("*.png"))]
+    (tmp_path / "list.csv").write_text("\n".join(["name,url", *rows]))
+    for source in ("s.tar", "list.csv"):
+        given, options = [tmp_path / source], {"device": "cpu", "to": to}
+        with one_thread():  # as workers
+            plain = weakseg.label(model, given, tmp_path / "plain" / source, **options)
+        options |= {"engine": "ray", "workers": 2}
+        shared = weakseg.label(model, given, tmp_path / "shared" / source, **options)
+        assert (shared.made, shared.bad) == (plain.made, ()) == (20, ())
+        if source == "list.csv" and to == "png":  # batches of other sizes round otherwise
+            continue
+        files = [path for path in plain.out.rglob("*") if path.suffix in (".png", ".tar")]
+        files += [] if to != "parquet" else list(plain.out.rglob("*.parquet"))
+        assert files
+        for path in files:
+            other = shared.out / path.relative_to(plain.out)
+            assert path.read_bytes() == other.read_bytes()
 
 
 class Killed:

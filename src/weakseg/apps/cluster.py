@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from weakseg.types import ConfigError, RunError, WeaksegError
@@ -13,9 +14,6 @@ Job = Mapping[str, Any]
 """What a worker is given, and what it returns: anything that JSON holds."""
 
 Work = Callable[[Sequence[Job]], Sequence[Job]]
-
-_ROUND = 100_000
-"""Jobs that the driver hands to Ray at once, which bounds its memory."""
 
 
 def check_ray() -> None:
@@ -33,7 +31,12 @@ def check_ray() -> None:
 
 
 def map_on_ray(
-    make: Callable[[], Work], jobs: Sequence[Job], *, batch: int, workers: int | None = None
+    make: Callable[[], Work],
+    jobs: Iterable[Job],
+    *,
+    batch: int,
+    workers: int | None = None,
+    at_once: int = 100_000,
 ) -> Iterator[Job]:
     """What workers make of jobs, as it is ready, in any order.
 
@@ -47,6 +50,7 @@ def map_on_ray(
         jobs: The jobs.
         batch: Jobs that a worker is given at once.
         workers: How many; None: one a processor, or one a GPU.
+        at_once: Jobs that the driver hands to Ray at once, which bounds its memory.
 
     Raises:
         ConfigError: Ray is not installed.
@@ -63,8 +67,8 @@ def map_on_ray(
     gpus = int(there.get("GPU", 0))
     most = workers or gpus or max(1, int(there.get("CPU", 1)))
     try:
-        for start in range(0, len(jobs), _ROUND):
-            some = [{"job": json.dumps(job)} for job in jobs[start : start + _ROUND]]
+        following = iter(jobs)
+        while some := [{"job": json.dumps(job)} for job in islice(following, at_once)]:
             batches = -(-len(some) // batch)
             results = ray.data.from_items(some, override_num_blocks=batches).map_batches(
                 _Worker,

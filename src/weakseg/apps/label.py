@@ -5,25 +5,28 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal, Unpack
 
 from rich.console import Console
 
 from weakseg.apps.cluster import Job, Work, check_ray, map_on_ray
 from weakseg.apps.label_folder import LabelFolder, mask_record
-from weakseg.apps.label_tables import ImageTable, find_tables, is_labelled, label_table
+from weakseg.apps.label_shards import is_labelled, label_each, label_shard, shards_of
+from weakseg.apps.mask_shards import MASKS_AS, MasksAs
 from weakseg.faults import Fault, listed
 from weakseg.files import write_atomic
 from weakseg.predict import Labeler, LabelOptions, model_folder
 from weakseg.progress import track
+from weakseg.sources.found_images import find_all
+from weakseg.sources.image_shards import TABLES, ImageShard, read_files
 from weakseg.sources.name_index import NameIndex
-from weakseg.sources.named_images import NamedImage, find_images
+from weakseg.sources.named_images import NamedImage
 from weakseg.sources.tag_tables import read_tags
 from weakseg.training.memory import kept_memory
-from weakseg.types import DataError
+from weakseg.types import ConfigError, DataError
 
 _VERSION = 3  # raise it when the same model and image would give another mask
 
@@ -35,7 +38,7 @@ class LabelSummary:
     Attributes:
         out: Where the masks are.
         made: How many masks were made now.
-        kept: How many were there already; of Parquet files, how many files' masks.
+        kept: How many were there already; of shards, how many shards' masks.
         bad: The images that could not be read.
         seconds: How long it took.
     """
@@ -57,6 +60,7 @@ def label_images(
     *,
     tags: Path | str | None = None,
     maps: bool = False,
+    to: MasksAs | None = None,
     device: str = "auto",
     engine: Engine = "here",
     workers: int | None = None,
@@ -65,32 +69,35 @@ def label_images(
 ) -> LabelSummary:
     """Writes a mask for every image; see `weakseg.api.label`."""
     begun = time.monotonic()
+    if to not in (None, *MASKS_AS):
+        raise ConfigError(f"expected masks as {', '.join(MASKS_AS)}, got {to!r}")
     if engine == "ray":
         check_ray()
     folder = LabelFolder(Path(out), maps)
     folder.check()
-    tables = find_tables(images, outside=folder.path)
-    if tables and (maps or tags is not None):
+    found = find_all(images, outside=folder.path)
+    in_shards = bool(found.shards) or to not in (None, "png")
+    if in_shards and (maps or tags is not None):
+        what = found.shards[0].address if found.shards else f"--to {to}"
         raise DataError(
-            f"{tables[0].path}: maps are kept, and tags read, of image files only; leave out "
+            f"{what}: maps are kept, and tags read, where images and masks are files; leave out "
             f"{'--maps' if maps else '--tags'}"
         )
-    found = [] if tables else find_images(images, outside=folder.path)
     source = model_folder(model)
     labeler = Labeler.from_run(source, device, **options)
-    allowed = _tags_of(found, Path(tags), labeler) if tags is not None else [None] * len(found)
+    named = found.images
+    allowed = _tags_of(named, Path(tags), labeler) if tags is not None else [None] * len(named)
     folder.open({"model": _digest(source), "version": _VERSION, **labeler.settings})
     names = "".join(f"{name}\n" for name in labeler.class_names)
     write_atomic(folder.path / "classes.txt", names.encode())
     work = _Work(folder, labeler, console or Console(quiet=True))
     if engine == "ray":
         work.ray = partial(_worker, source, device, options, folder.path, maps=maps), workers
-    if tables:
-        missing = [table for table in tables if not is_labelled(table, folder.path)]
-        made, kept, bad = work.tables(missing, len(tables))
+    if in_shards:
+        made, kept, bad = work.shards(found.shards or shards_of(named), to)
     else:
-        pairs = [pair for pair in zip(found, allowed, strict=True) if not folder.has(*pair)]
-        made, kept, bad = work.images(pairs, len(found))
+        pairs = [pair for pair in zip(named, allowed, strict=True) if not folder.has(*pair)]
+        made, kept, bad = work.images(pairs, len(named))
     return LabelSummary(folder.path, made, kept, tuple(bad), time.monotonic() - begun)
 
 
@@ -120,22 +127,20 @@ class _Work:
         return len(pairs) - len(bad), kept, [bad[number] for number in sorted(bad)]
 
     def _images_here(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Fault | None]]:
-        paths, allowed = [image.path for image, _ in pairs], [names for _, names in pairs]
+        images, tags = (image for image, _ in pairs), [names for _, names in pairs]
         with kept_memory(), self.folder.writing(self.labeler.class_names) as write:
-            for number, mask, error, maps in self.labeler.stream(
-                paths, allowed, maps=self.folder.maps
-            ):
-                if mask is not None:
-                    write(*pairs[number], mask, maps)
-                yield number, None if error is None else error.fault(pairs[number][0].name)
+            for one in label_each(self.labeler, read_files(images), tags, maps=self.folder.maps):
+                if one.mask is not None:
+                    write(*pairs[one.number], one.mask, one.maps)
+                yield one.number, one.fault
 
     def _images_on_ray(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Fault | None]]:
         assert self.ray is not None
         make, workers = self.ray
-        jobs = [
-            {"number": number, "path": str(image.path.absolute()), "name": image.name, "tags": tags}
+        jobs = (
+            {"number": number, "address": image.address, "name": image.name, "tags": tags}
             for number, (image, tags) in enumerate(pairs)
-        ]
+        )
         with self.folder.recording() as record:
             for result in map_on_ray(make, jobs, batch=_BATCH, workers=workers):
                 number, fault = result["number"], result["fault"]
@@ -143,54 +148,69 @@ class _Work:
                     record(mask_record(*pairs[number]))
                 yield number, fault and Fault.model_validate(fault)
 
-    def tables(self, missing: Sequence[ImageTable], total: int) -> tuple[int, int, list[Fault]]:
-        """Labels the images of tables; counts masks made, and tables kept."""
-        kept, made, bad = total - len(missing), 0, list[Fault]()
-        with track(self.console, "label", total, done=kept, unit="tables") as advance:
-            for count, faults in self._tables(missing):
+    def shards(
+        self, shards: Sequence[ImageShard], to: MasksAs | None
+    ) -> tuple[int, int, list[Fault]]:
+        """Labels the images of shards; counts masks made, and shards kept."""
+        total, made, bad = len(shards), 0, list[Fault]()
+        pairs = [(shard, to or _as_it_comes(shard)) for shard in shards]
+        missing = [pair for pair in pairs if not is_labelled(pair[0], self.folder.path, pair[1])]
+        kept = total - len(missing)
+        with track(self.console, "label", total, done=kept, unit="shards") as advance:
+            for count, faults in self._shards(missing):
                 made, bad = made + count, [*bad, *faults]
                 advance()
         return made, kept, sorted(bad, key=lambda fault: str(fault.file))
 
-    def _tables(self, tables: Sequence[ImageTable]) -> Iterator[tuple[int, Sequence[Fault]]]:
+    def _shards(
+        self, pairs: Sequence[tuple[ImageShard, MasksAs]]
+    ) -> Iterator[tuple[int, Sequence[Fault]]]:
         if self.ray is None:
             with kept_memory():
-                for table in tables:
-                    yield label_table(self.labeler, table, self.folder.path)
+                for shard, to in pairs:
+                    yield label_shard(self.labeler, shard, self.folder.path, to)
             return
         make, workers = self.ray
-        jobs = [{"table": str(each.path.absolute()), "target": each.target} for each in tables]
-        for result in map_on_ray(make, jobs, batch=1, workers=workers):
+        jobs = ({"shard": asdict(shard), "to": to} for shard, to in pairs)
+        for result in map_on_ray(make, jobs, batch=1, workers=workers, at_once=_SHARDS_AT_ONCE):
             yield result["made"], [Fault.model_validate(fault) for fault in result["faults"]]
+
+
+def _as_it_comes(shard: ImageShard) -> MasksAs:
+    return "parquet" if shard.address.lower().endswith(TABLES) else "tar"
 
 
 _BATCH = 16
 """Images that a worker of Ray is given at once, and that are done again if it dies."""
 
+_SHARDS_AT_ONCE = 1000
+"""Shards that are handed to Ray at once: of files, each names a thousand."""
+
 
 def _worker(model: Path, device: str, options: LabelOptions, out: Path, *, maps: bool) -> Work:
-    """A worker's function: it labels images, or the images of tables."""
+    """A worker's function: it labels images, or the images of shards."""
     labeler = Labeler.from_run(model, device, **options)
     folder = LabelFolder(out, maps)
     folder.classes = labeler.class_names
 
     def work(jobs: Sequence[Job]) -> list[Job]:
-        if "table" in jobs[0]:
-            tables = [ImageTable(Path(job["table"]), job["target"]) for job in jobs]
-            done = [label_table(labeler, table, out) for table in tables]
-            return [
-                {"made": made, "faults": [fault.model_dump() for fault in faults]}
-                for made, faults in done
-            ]
-        images = [NamedImage(Path(job["path"]), job["name"]) for job in jobs]
+        return [on_shard(job) for job in jobs] if "shard" in jobs[0] else on_images(jobs)
+
+    def on_shard(job: Job) -> Job:
+        given = dict(job["shard"])
+        files = tuple(NamedImage(**image) for image in given.pop("images"))
+        made, faults = label_shard(labeler, ImageShard(**given, images=files), out, job["to"])
+        return {"made": made, "faults": [fault.model_dump() for fault in faults]}
+
+    def on_images(jobs: Sequence[Job]) -> list[Job]:
+        images = [NamedImage(job["address"], job["name"]) for job in jobs]
+        tags = [job["tags"] for job in jobs]
         results: list[Job] = []
-        for place, mask, error, kept in labeler.stream(
-            [image.path for image in images], [job["tags"] for job in jobs], maps=maps
-        ):
-            if mask is not None:
-                folder.write_mask(images[place], mask, kept)
-            fault = error and error.fault(images[place].name).model_dump()
-            results.append({"number": jobs[place]["number"], "fault": fault})
+        for one in label_each(labeler, read_files(images), tags, maps=maps):
+            if one.mask is not None:
+                folder.write_mask(images[one.number], one.mask, one.maps)
+            fault = one.fault and one.fault.model_dump()
+            results.append({"number": jobs[one.number]["number"], "fault": fault})
         return results
 
     return work
@@ -213,7 +233,9 @@ def _tags_of(
     faults = [*file.fatal, *(fault for fault in file.faults if fault.severity == "fault")]
     if faults:
         raise DataError(str(faults[0]))
-    index = NameIndex((f"{image.name}{image.path.suffix}", image.name) for image in found)
+    index = NameIndex(
+        (f"{image.name}{PurePath(image.address).suffix}", image.name) for image in found
+    )
     known: dict[str, tuple[str, ...]] = {}
     for row in file.rows:
         labeler.allowed(row.tags)
@@ -232,7 +254,7 @@ def _tags_of(
     missing = [image for image in found if image.name not in known]
     if missing:
         raise DataError(
-            f"{path} has no row for {missing[0].path}"
+            f"{path} has no row for {missing[0].address}"
             f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; add rows that name "
             "images by their path below the folder, or leave out --tags"
         )

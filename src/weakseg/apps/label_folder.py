@@ -17,6 +17,7 @@ from torch import Tensor
 from weakseg.data.masks import write_mask
 from weakseg.files import dump_json, is_part, plain, read_json, sweep, write_atomic
 from weakseg.runs.stage_dir import changed_keys
+from weakseg.sources.addresses import is_url
 from weakseg.sources.named_images import NamedImage
 from weakseg.types import DataError, RunError
 
@@ -96,9 +97,9 @@ class LabelFolder:
             return False
         if self.maps and not (self.path / f"{image.name}.npz").is_file():
             return False
-        if record["image"] != str(image.path.absolute()) and Path(record["image"]).exists():
+        if record["image"] != image.address and _is_there(record["image"]):
             raise DataError(
-                f"{self.path / mask} is the mask of {record['image']}, and that of {image.path} "
+                f"{self.path / mask} is the mask of {record['image']}, and that of {image.address} "
                 "would overwrite it; choose another --out"
             )
         try:
@@ -184,15 +185,19 @@ def _maps_file(maps: Tensor, mask: Tensor, classes: Sequence[str]) -> bytes:
 
 
 def mask_record(image: NamedImage, tags: Sequence[str] | None) -> dict[str, Any]:
-    """By what the mask of an image is known to be still right."""
-    stat = image.path.stat()
+    """By what the mask of an image is known to be still right; of one at a URL, that alone."""
+    stat = None if image.is_elsewhere else Path(image.address).stat()
     return {
         "mask": f"{image.name}.png",
-        "image": str(image.path.absolute()),
-        "bytes": stat.st_size,
-        "mtime_ns": stat.st_mtime_ns,
+        "image": image.address,
+        "bytes": stat and stat.st_size,
+        "mtime_ns": stat and stat.st_mtime_ns,
         "tags": None if tags is None else list(tags),
     }
+
+
+def _is_there(address: str) -> bool:
+    return is_url(address) or Path(address).exists()
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from weakseg.sources.named_images import find_images
+from weakseg.sources.found_images import find_images
 from weakseg.types import DataError
 
 
@@ -11,7 +11,7 @@ def photos(tmp_path):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4)).save(path)
-    (tmp_path / "photos" / "notes.txt").write_text("")
+    (tmp_path / "photos" / "notes.dat").write_text("")
     return tmp_path / "photos"
 
 
@@ -25,8 +25,8 @@ def test_a_folder_with_its_sub_folders(photos, tmp_path):
 
 
 def test_files_have_their_own_names(photos, tmp_path):
-    given = (photos / "sub" / "c.jpg", photos / "notes.txt", photos / "b.jpg")
-    assert names(*given, outside=tmp_path / "out") == ["c", "notes.txt", "b"]
+    given = (photos / "sub" / "c.jpg", photos / "notes.dat", photos / "b.jpg")
+    assert names(*given, outside=tmp_path / "out") == ["c", "notes.dat", "b"]
 
 
 @pytest.mark.parametrize(
