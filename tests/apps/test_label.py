@@ -52,8 +52,12 @@ def computed(monkeypatch):
     stream = Labeler.stream
 
     def noted(self, images, tags=None, **options):
-        paths.extend(path.name for path in images)
-        return stream(self, images, tags, **options)
+        def each():
+            for path in images:
+                paths.append(path.name)
+                yield path
+
+        return stream(self, each(), tags, **options)
 
     monkeypatch.setattr(Labeler, "stream", noted)
     return paths

@@ -56,7 +56,7 @@ def test_the_same_image_counts_once(photos, tmp_path):
 
 def test_results_are_not_found_again(photos):
     assert names(photos, outside=photos / "sub") == ["a", "b"]
-    with pytest.raises(DataError, match="no image below such a folder"):
+    with pytest.raises(DataError, match="no image in such a folder"):
         find_images([photos / "sub"], outside=photos / "sub")
 
 

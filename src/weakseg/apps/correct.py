@@ -20,6 +20,7 @@ from weakseg.data.images import read_mask
 from weakseg.data.masks import mask_classes
 from weakseg.data.truth import true_mask
 from weakseg.faults import listed
+from weakseg.runs.image_files import image_file
 from weakseg.runs.review_dir import ReviewDir
 from weakseg.runs.run_dir import RunDir
 from weakseg.sources.class_names import read_classes
@@ -159,7 +160,7 @@ def _take(
             return False
 
     def before() -> tuple[list[str], Tensor]:
-        made = read_mask(folder.path / "masks" / f"{sample.id}.png")
+        made = read_mask(image_file(folder.path, "masks", sample.id, ".png"))
         return [names[tag] for tag in sorted(sample.tags)], made
 
     version = found.version if found else None

@@ -32,6 +32,7 @@ from weakseg.metrics.scores import top_label
 from weakseg.runs.confidence import mask_confidences
 from weakseg.runs.context import StageContext
 from weakseg.runs.corrections import NO_CORRECTIONS, Corrections, read_corrections
+from weakseg.runs.image_files import image_file
 from weakseg.runs.run_dir import RunDir
 from weakseg.types import BACKGROUND, IGNORE, Catalog, DataError, RunError, Sample
 
@@ -218,9 +219,15 @@ def _mask_folder(request: ExportRequest) -> Path:
     return request.masks or request.run.stage("masks").path
 
 
+def _mask_file(request: ExportRequest, sample: Sample) -> Path:
+    if request.masks is not None:
+        return request.masks / f"{sample.id}.png"
+    return image_file(request.run.path, "masks", sample.id, ".png")
+
+
 def _refuse_missing(request: ExportRequest, catalog: Catalog) -> None:
     folder = _mask_folder(request)
-    missing = [sample.id for sample in catalog if not (folder / f"{sample.id}.png").is_file()]
+    missing = [sample.id for sample in catalog if not _mask_file(request, sample).is_file()]
     if missing:
         more = ", …" if len(missing) > _NAMED else ""
         raise DataError(
@@ -233,10 +240,10 @@ def _labelled(
     request: ExportRequest, catalog: Catalog, corrections: Corrections
 ) -> Iterator[Labelled]:
     """The run's images with their masks, one at a time; what people corrected is certain."""
-    folder, own = _mask_folder(request), request.masks is None
+    own = request.masks is None
     context = StageContext.reading(request.run) if own else None
     for sample in catalog:
-        path = folder / f"{sample.id}.png"
+        path = _mask_file(request, sample)
         labels = corrections.mask_now(sample, path) if own else read_mask(path)
         _check(sample, path, labels, catalog.classes)
         if own and sample.id in corrections.masks:

@@ -11,6 +11,7 @@ from weakseg.apps.picture_grid import heat, picture_grid
 from weakseg.data.images import read_mask, read_sample
 from weakseg.data.masks import overlay
 from weakseg.runs.context import StageContext
+from weakseg.runs.image_files import image_file
 from weakseg.runs.image_maps import ImageMaps, chosen_map, stage_before_evidence
 from weakseg.runs.run_dir import RunDir
 from weakseg.types import Sample
@@ -60,13 +61,13 @@ def _row(context: StageContext, sample: Sample) -> dict[str, Tensor]:
         weighed = ImageMaps.load(run, "evidence", sample.id).maps["evidence"]
         row["evidence"] = heat(image, weighed.amax(dim=0))
     if config.refine.walks:
-        seeds = read_mask(run / "seeds" / f"{sample.id}.png")
+        seeds = read_mask(image_file(run, "seeds", sample.id, ".png"))
         row["seeds"] = overlay(image, _enlarged(seeds, image))
         walked = ImageMaps.load(run, "walk", sample.id)
         if walked.boundary is not None:
             row["boundary"] = heat(image, walked.boundary, alpha=0.8)
         row["walk"] = heat(image, walked.maps["walk"].amax(dim=0))
-    row["mask"] = overlay(image, read_mask(run / "masks" / f"{sample.id}.png"))
+    row["mask"] = overlay(image, read_mask(image_file(run, "masks", sample.id, ".png")))
     if sample.mask is not None:
         row["truth"] = overlay(image, read_mask(sample.mask))
     return row

@@ -13,7 +13,7 @@ from typing import Literal, Unpack
 from rich.console import Console
 
 from weakseg.apps.cluster import Job, Work, check_ray, map_on_ray
-from weakseg.apps.label_folder import LabelFolder, mask_record
+from weakseg.apps.label_folder import LabelFolder
 from weakseg.apps.label_shards import is_labelled, label_each, label_shard, shards_of
 from weakseg.apps.mask_shards import MASKS_AS, MasksAs
 from weakseg.faults import Fault, listed
@@ -87,7 +87,10 @@ def label_images(
     labeler = Labeler.from_run(source, device, **options)
     named = found.images
     allowed = _tags_of(named, Path(tags), labeler) if tags is not None else [None] * len(named)
-    folder.open({"model": _digest(source), "version": _VERSION, **labeler.settings})
+    folder.open(
+        {"model": _digest(source), "version": _VERSION, **labeler.settings},
+        () if in_shards else (image.name for image in named),
+    )
     names = "".join(f"{name}\n" for name in labeler.class_names)
     write_atomic(folder.path / "classes.txt", names.encode())
     work = _Work(folder, labeler, console or Console(quiet=True))
@@ -145,7 +148,7 @@ class _Work:
             for result in map_on_ray(make, jobs, batch=_BATCH, workers=workers):
                 number, fault = result["number"], result["fault"]
                 if fault is None:
-                    record(mask_record(*pairs[number]))
+                    record(self.folder.record_of(*pairs[number]))
                 yield number, fault and Fault.model_validate(fault)
 
     def shards(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +16,12 @@ from torch import Tensor
 
 from weakseg.data.masks import write_mask
 from weakseg.files import dump_json, is_part, plain, read_json, sweep, write_atomic
+from weakseg.runs.image_files import (
+    has_shard_folders,
+    make_shard_folders,
+    needs_shard_folders,
+    relative_file,
+)
 from weakseg.runs.stage_dir import changed_keys
 from weakseg.sources.addresses import is_url
 from weakseg.sources.named_images import NamedImage
@@ -39,6 +45,7 @@ class LabelFolder:
         self.path, self.mark, self.maps = path, path / "label.json", maps
         self.records: dict[str, dict[str, Any]] = {}
         self.classes: Sequence[str] = ()
+        self.shards = has_shard_folders(path)
 
     def check(self) -> None:
         """Raises what `open` would of a folder that holds other things, and makes nothing."""
@@ -52,8 +59,13 @@ class LabelFolder:
                 "choose another --out"
             )
 
-    def open(self, fingerprint: Mapping[str, object]) -> None:
+    def open(self, fingerprint: Mapping[str, object], names: Iterable[str] = ()) -> None:
         """Takes the folder, or goes on with it.
+
+        Args:
+            fingerprint: What makes the masks.
+            names: Of the images whose masks are files; very many get shard folders, if the folder
+                is a new one.
 
         Raises:
             RunError: It holds other things, or masks of another model or other settings.
@@ -69,7 +81,25 @@ class LabelFolder:
                     "choose another --out, or remove it"
                 )
             self.records = dict(self._read_records())
+        elif needs_shard_folders(names):
+            make_shard_folders(self.path)
+            self.shards = True
         write_atomic(self.mark, dump_json(wanted))
+
+    def file(self, image: NamedImage, suffix: str) -> str:
+        """The path of a file of an image below this folder."""
+        return relative_file(image.name, suffix, shards=self.shards)
+
+    def record_of(self, image: NamedImage, tags: Sequence[str] | None) -> dict[str, Any]:
+        """By what the mask of an image is known to be still right; of one at a URL, that alone."""
+        stat = None if image.is_elsewhere else Path(image.address).stat()
+        return {
+            "mask": self.file(image, ".png"),
+            "image": image.address,
+            "bytes": stat and stat.st_size,
+            "mtime_ns": stat and stat.st_mtime_ns,
+            "tags": None if tags is None else list(tags),
+        }
 
     def _read_records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
@@ -91,11 +121,11 @@ class LabelFolder:
         Raises:
             DataError: It is there, but of another image that still exists.
         """
-        mask = f"{image.name}.png"
+        mask = self.file(image, ".png")
         record = self.records.get(mask)
         if record is None or not (self.path / mask).is_file():
             return False
-        if self.maps and not (self.path / f"{image.name}.npz").is_file():
+        if self.maps and not (self.path / self.file(image, ".npz")).is_file():
             return False
         if record["image"] != image.address and _is_there(record["image"]):
             raise DataError(
@@ -103,7 +133,7 @@ class LabelFolder:
                 "would overwrite it; choose another --out"
             )
         try:
-            return record == mask_record(image, tags)
+            return record == self.record_of(image, tags)
         except OSError:  # it is reported when it is read
             return False
 
@@ -127,7 +157,7 @@ class LabelFolder:
 
     @contextmanager
     def recording(self) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-        """A function that writes down that the mask of `mask_record` is there."""
+        """A function that writes down that the mask of `record_of` is there."""
         lines = "".join(_line(record) for record in self.records.values())
         write_atomic(self.path / "images.jsonl", lines.encode())
         with (self.path / "images.jsonl").open("a", encoding="utf-8") as log:
@@ -147,16 +177,16 @@ class LabelFolder:
         maps: Tensor | None,
     ) -> None:
         self.write_mask(image, mask, maps)
-        record(mask_record(image, tags))
+        record(self.record_of(image, tags))
 
     def write_mask(self, image: NamedImage, mask: Tensor, maps: Tensor | None) -> None:
         """Writes an image's mask and, if there are any, its maps; records nothing."""
-        kept = self.path / f"{image.name}.npz"
+        kept = self.path / self.file(image, ".npz")
         if maps is None:
             kept.unlink(missing_ok=True)  # those of an earlier mask
         else:
             write_atomic(kept, _maps_file(maps, mask, self.classes))
-        write_mask(self.path / f"{image.name}.png", mask, self.classes)
+        write_mask(self.path / self.file(image, ".png"), mask, self.classes)
 
 
 class Write(Protocol):
@@ -182,18 +212,6 @@ def _maps_file(maps: Tensor, mask: Tensor, classes: Sequence[str]) -> bytes:
         classes=np.array(classes, np.str_),
     )
     return buffer.getvalue()
-
-
-def mask_record(image: NamedImage, tags: Sequence[str] | None) -> dict[str, Any]:
-    """By what the mask of an image is known to be still right; of one at a URL, that alone."""
-    stat = None if image.is_elsewhere else Path(image.address).stat()
-    return {
-        "mask": f"{image.name}.png",
-        "image": image.address,
-        "bytes": stat and stat.st_size,
-        "mtime_ns": stat and stat.st_mtime_ns,
-        "tags": None if tags is None else list(tags),
-    }
 
 
 def _is_there(address: str) -> bool:

@@ -26,6 +26,7 @@ from weakseg.metrics.scores import (
 from weakseg.metrics.truth_agreement import TruthAgreement
 from weakseg.processors import one_thread
 from weakseg.runs.corrections import NO_CORRECTIONS, read_corrections
+from weakseg.runs.image_files import has_shard_folders, without_shard
 from weakseg.runs.run_dir import RunDir
 from weakseg.sources.name_index import NameIndex, plain_name, without_suffix
 from weakseg.sources.text import names_of, read_list
@@ -143,8 +144,14 @@ def _warnings(agreement: TruthAgreement) -> tuple[str, ...]:
 def _mask_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; give the folder that holds the masks")
+    shards = any(map(has_shard_folders, (folder, folder.parent)))
+
+    def key(path: Path) -> str:
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        return normalize("NFC", without_shard(name) if shards else name)
+
     files = {
-        normalize("NFC", path.relative_to(folder).with_suffix("").as_posix()): path
+        key(path): path
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() == ".png" and not path.name.startswith(".")
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from weakseg.files import replacing, write_atomic
-from weakseg.types import ConfigError
+from weakseg.runs.image_files import MOST_FILES
+from weakseg.types import ConfigError, DataError
 
 MasksAs = Literal["png", "parquet", "tar"]
 """How masks are kept: a file each, or shards of them."""
@@ -95,6 +97,7 @@ def writing_masks(
 
     Raises:
         ConfigError: pyarrow is needed and not installed.
+        DataError: A folder would get more than `MOST_FILES` PNGs.
         RunError: They cannot be written.
     """
     with replacing(shard_file(out, target, kind)) as part:
@@ -110,8 +113,17 @@ def writing_masks(
             with part.open("w", encoding="utf-8") as log:
                 log.write(f"{json.dumps({_MARK: made_of})}\n")
 
+                folders = Counter[str]()
+
                 def add_file(row: MaskRow) -> None:
                     if row.mask is not None:
+                        place = row.name.rpartition("/")[0]
+                        folders[place] += 1
+                        if folders[place] > MOST_FILES:
+                            raise DataError(
+                                f"it has more than {MOST_FILES} images of one folder; give "
+                                "--to tar or --to parquet"
+                            )
                         write_atomic(out / target / f"{row.name}.png", row.mask)
                     log.write(f"{json.dumps(_status(row), ensure_ascii=False)}\n")
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import mask_classes
 from weakseg.metrics.scores import size_text, top_label
+from weakseg.runs.image_files import image_file
 from weakseg.runs.review_dir import REVIEW, TRUE_STATES, ReviewDir
 from weakseg.types import BACKGROUND, IGNORE, Catalog, RunError, Sample
 
@@ -74,7 +75,7 @@ class Corrections:
         newer = [
             key
             for key, path in self.masks.items()
-            if (made := masks / f"{key}.png").is_file()
+            if (made := image_file(masks.parent, masks.name, key, ".png")).is_file()
             and not torch.equal(read_mask(path), read_mask(made))
         ]
         counts = ((len(newer), "masks"), (len(self.tags), "images' tags"))

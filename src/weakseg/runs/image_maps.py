@@ -15,6 +15,7 @@ from weakseg.ops.propagation import HALF
 from weakseg.ops.thresholds import blind_threshold, score_histogram
 from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
+from weakseg.runs.image_files import image_file
 from weakseg.runs.stage_dir import StageDir
 from weakseg.types import IGNORE, RunError
 
@@ -59,7 +60,7 @@ class ImageMaps:
         Raises:
             RunError: The file is missing or damaged.
         """
-        path = run / stage / f"{sample_id}.npz"
+        path = image_file(run, stage, sample_id, ".npz")
         kind = _KEPT.get(stage, "spotlight")
         try:
             arrays = {name: torch.from_numpy(value) for name, value in read_arrays(path).items()}
@@ -88,8 +89,9 @@ class ImageMaps:
         arrays = dict(self.maps)
         if self.boundary is not None:
             arrays["boundary"] = self.boundary
+        path = folder.image_file(sample_id, ".npz")
         folder.write_npz(
-            f"{sample_id}.npz",
+            path.relative_to(folder.path).as_posix(),
             classes=self.classes.cpu().numpy().astype(np.int64),
             size=np.array(self.size, np.int64),
             **{name: value.cpu().numpy().astype(np.float16) for name, value in arrays.items()},

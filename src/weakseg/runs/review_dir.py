@@ -22,6 +22,7 @@ from weakseg.data.images import read_mask
 from weakseg.data.masks import mask_png
 from weakseg.files import dump_json, read_json, write_atomic
 from weakseg.runs.file_lock import brief_lock
+from weakseg.runs.image_files import has_shard_folders, image_file, without_shard
 from weakseg.types import DataError, RunError
 
 REVIEW = "review"
@@ -128,9 +129,11 @@ class ReviewDir:
 
     def ids(self) -> Iterator[str]:
         """The images that have a review, sorted."""
-        root = self.path / "entries"
-        for path in sorted(root.rglob("*.json")):
-            yield path.relative_to(root).as_posix().removesuffix(".json")
+        root, shards = self.path / "entries", has_shard_folders(self.path.parent)
+        files = (path.relative_to(root).as_posix() for path in root.rglob("*.json"))
+        yield from sorted(
+            (without_shard(name) if shards else name).removesuffix(".json") for name in files
+        )
 
     def load(self, sample_id: str) -> Review | None:
         """The review of an image, or None.
@@ -155,7 +158,7 @@ class ReviewDir:
 
     def mask_file(self, sample_id: str, digest: str) -> Path:
         """Where a mask is."""
-        return self.path / "masks" / f"{sample_id}.{digest}.png"
+        return image_file(self.path.parent, f"{REVIEW}/masks", sample_id, f".{digest}.png")
 
     def mask(self, sample_id: str, digest: str) -> Tensor:
         """A mask uint8 [H,W], 255 where unknown.
@@ -297,7 +300,7 @@ class ReviewDir:
         return digest
 
     def _entry(self, sample_id: str) -> Path:
-        return self.path / "entries" / f"{sample_id}.json"
+        return image_file(self.path.parent, f"{REVIEW}/entries", sample_id, ".json")
 
 
 def _digest(data: bytes) -> str:

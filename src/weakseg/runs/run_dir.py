@@ -1,6 +1,7 @@
 """The run directory, the only thing stages share.
 
-RUN/config.yaml  catalog.json  <stage>/{fingerprint.json, …, done.json}
+RUN/config.yaml  catalog.json  <stage>/{fingerprint.json, …, done.json}; where the files of an image
+lie in a stage is said by `weakseg.runs.image_files`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 from weakseg.faults import unprintable
 from weakseg.files import dump_json, is_part, is_running, read_json, sweep, sweep_here, write_atomic
 from weakseg.runs.file_lock import not_inherited, take_lock
+from weakseg.runs.image_files import LAYOUT, make_shard_folders, needs_shard_folders
 from weakseg.runs.processes import first_process
 from weakseg.runs.stage_dir import EARLIER, StageDir
 from weakseg.types import Catalog, RunError, Sample, is_sample_id
@@ -31,7 +33,7 @@ CATALOG, VALIDATION = "catalog.json", "catalog_val.json"
 PLAN = "plan.yaml"
 """The plan that a run was begun with, if it was not begun with a preset."""
 
-_OWN_NAMES = {"contents.json", ".lock", "traceback.txt", "truth", PLAN}
+_OWN_NAMES = {"contents.json", ".lock", "traceback.txt", "truth", PLAN, LAYOUT}
 
 
 _PathText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
@@ -209,6 +211,8 @@ class RunDir:
             name: The file: `CATALOG` or `VALIDATION`.
             uncorrected: The same samples with the tags of the source, where people corrected them.
         """
+        if not self._has_stages() and needs_shard_folders(sample.id for sample in catalog):
+            make_shard_folders(self.path)
         names = catalog.classes
         told = uncorrected or catalog
         write_atomic(
@@ -239,6 +243,9 @@ class RunDir:
                 }
             ),
         )
+
+    def _has_stages(self) -> bool:
+        return any(self.path.glob("*/fingerprint.json"))
 
     def load_catalog(self, name: str = CATALOG, *, source_tags: bool = False) -> Catalog:
         """Reads `catalog.json`, or another file of its kind.

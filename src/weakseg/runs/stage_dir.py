@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weakseg.files import dump_json, is_part, plain, read_json, sweep, write_atomic
+from weakseg.runs.image_files import image_file
 from weakseg.runs.stage_progress import PROGRESS
 from weakseg.types import RunError
 
@@ -123,6 +124,17 @@ class StageDir:
         if not relative or parts.is_absolute() or ".." in parts.parts:
             raise ValueError(f"expected a path below {self.path}, got {relative!r}")
         return self.path / parts
+
+    def image_file(self, sample_id: str, suffix: str, *, folder: str = "") -> Path:
+        """The path of a file of an image, see `weakseg.runs.image_files`.
+
+        Args:
+            sample_id: The image.
+            suffix: What the file's name ends with.
+            folder: The folder below the stage's own.
+        """
+        where = f"{self.path.name}/{folder}" if folder else self.path.name
+        return image_file(self.path.parent, where, sample_id, suffix)
 
     def write_bytes(self, relative: str, data: bytes) -> Path:
         """Writes a file whole or not at all and returns its path."""

@@ -11,6 +11,12 @@ import torch
 
 from weakseg.data.masks import write_mask
 from weakseg.files import read_json, write_json
+from weakseg.runs.image_files import (
+    has_shard_folders,
+    make_shard_folders,
+    needs_shard_folders,
+    relative_file,
+)
 from weakseg.types import Catalog, Sample
 
 TRUTH = "truth"
@@ -28,7 +34,7 @@ def with_mask_files(
 
     Args:
         catalog: Samples, some with an `annotation`.
-        folder: Where the masks go, as `<id>.png`.
+        folder: Where the masks go, as `<id>.png`, with shard folders where they are very many.
         progress: Called as `progress(done, total)` after each image.
 
     Returns:
@@ -42,12 +48,17 @@ def with_mask_files(
         return catalog
     mark = folder / _DRAWN
     drawn: dict[str, str] = read_json(mark) if mark.is_file() else {}
+    annotated = (sample.id for sample in catalog if sample.annotation is not None)
+    if not mark.is_file() and needs_shard_folders(annotated):
+        make_shard_folders(folder)
+    shards = has_shard_folders(folder)
     classes = hashlib.sha256("\n".join(catalog.classes).encode()).hexdigest()[:8]
 
     def with_file(sample: Sample) -> Sample:
         if sample.annotation is None:
             return sample
-        path, digest = folder / f"{sample.id}.png", f"{classes}-{sample.annotation.digest()}"
+        path = folder / relative_file(sample.id, ".png", shards=shards)
+        digest = f"{classes}-{sample.annotation.digest()}"
         if drawn.get(sample.id) != digest or not path.is_file():
             mask = sample.annotation.read(catalog.classes)
             write_mask(path, torch.from_numpy(mask), catalog.classes)

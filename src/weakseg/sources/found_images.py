@@ -99,7 +99,7 @@ def find_images(paths: Sequence[Path | str], *, outside: Path) -> list[NamedImag
                     "them, give the folder that holds both, or label them into two folders"
                 )
         if is_empty:
-            raise DataError(f"{one}: there is no such file, or no image in it or below it")
+            raise DataError(f"{one}: there is no such file, or no image in such a folder or list")
     return found
 
 

@@ -98,7 +98,7 @@ def _rows(address: str) -> Iterator[tuple[int, str, str]]:
                 yield line, text.strip(), ""
         return
     delimiter = "\t" if address.lower().endswith(".tsv") else ","
-    reader = csv.reader((f"{text}\n" for _, text in lines), delimiter=delimiter)
+    reader = csv.reader((f"{text}\n" for _, text in lines), delimiter=delimiter, strict=True)
     image: int | None = None
     name: int | None = None
     try:

@@ -42,7 +42,7 @@ def cams(context: StageContext) -> Mapping[str, object]:
     config = context.config
     settings = config.cams
     own = own_share(context.catalog.samples)
-    pending = [s for s in own if not context.dir.file(f"{s.id}.npz").is_file()]
+    pending = [s for s in own if not context.dir.image_file(s.id, ".npz").is_file()]
     inference = Inference(config.device, config.precision)
     network = MapNetwork(
         load_network(context).to(inference.device),

@@ -22,6 +22,7 @@ from weakseg.metrics.sweep import SweepPoint, ThresholdSweep
 from weakseg.metrics.truth_agreement import TruthAgreement
 from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
+from weakseg.runs.image_files import image_file
 from weakseg.runs.image_maps import ImageMaps, map_stages, map_title
 from weakseg.runs.processes import first_process, gathered, own_share
 from weakseg.runs.terminal_tables import evaluation_tables
@@ -160,7 +161,7 @@ def _count_only(context: StageContext) -> dict[str, object]:
 
 
 def _read_prediction(context: StageContext, sample: Sample) -> Tensor:
-    path = context.run.path / "masks" / f"{sample.id}.png"
+    path = image_file(context.run.path, "masks", sample.id, ".png")
     try:
         mask = read_mask(path)
     except DataError as error:
@@ -207,7 +208,7 @@ def _read_maps(
 
 
 def _damaged(context: StageContext, sample: Sample, stage: str, found: str) -> RunError:
-    path = context.run.path / stage / f"{sample.id}.npz"
+    path = image_file(context.run.path, stage, sample.id, ".npz")
     return RunError(f"{path} is damaged: {found}; {_REMEDY}")
 
 

@@ -78,7 +78,7 @@ def evidence(context: StageContext) -> Mapping[str, object]:
     surfaces = SurfaceWords.found(context, samples)
     learnt = _learnt(context, samples, surfaces, maps_before)
     own = own_share(catalog.samples)
-    pending = [s for s in own if not context.dir.file(f"{s.id}.npz").is_file()]
+    pending = [s for s in own if not context.dir.image_file(s.id, ".npz").is_file()]
     known = [(s, learnt.words[s.id]) for s in pending if s.id in learnt.words]
     others = surfaces.of(context, [s for s in pending if s.id not in learnt.words])
     with context.track("evidence", len(own), done=len(own) - len(pending)) as advance:

@@ -40,7 +40,7 @@ def import_maps(context: StageContext, folder: Path) -> Mapping[str, object]:
     """
     catalog = context.catalog
     own = own_share(catalog.samples)
-    pending = [s for s in own if not context.dir.file(f"{s.id}.npz").is_file()]
+    pending = [s for s in own if not context.dir.image_file(s.id, ".npz").is_file()]
     with context.track("maps", len(own), done=len(own) - len(pending)) as advance:
         for sample in pending:
             maps = read_maps(folder, sample, catalog.classes)

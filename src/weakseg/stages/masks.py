@@ -76,7 +76,7 @@ class _Job:
 
     def __call__(self, sample: Sample) -> float:
         context, settings = self.context, self.context.config.refine
-        path = context.dir.file(f"{sample.id}.png")
+        path = context.dir.image_file(sample.id, ".png")
         if path.is_file():  # from an interrupted run; files are whole or not there
             return _foreground(read_mask(path))
         if sample.id in context.corrections.masks:

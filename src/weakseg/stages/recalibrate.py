@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
@@ -31,7 +32,7 @@ def recalibrate(context: StageContext) -> Mapping[str, object]:
     _start(model, context)
     _write_labels(context)
     wait_for_all()
-    paths = [context.dir.path / _LABELS / f"{sample.id}.png" for sample in catalog]
+    paths = [_label_file(context, sample) for sample in catalog]
     views = RecalibrationViews(
         catalog, paths, config.augment, config.seed, channels=config.backbone.in_chans
     )
@@ -73,10 +74,13 @@ def _least(context: StageContext) -> float:
     return background_scores(context, "cams")["spotlight"]
 
 
+def _label_file(context: StageContext, sample: Sample) -> Path:
+    return context.dir.image_file(sample.id, ".png", folder=_LABELS)
+
+
 def _write_labels(context: StageContext) -> None:
-    folder = context.dir.path / _LABELS
     least, own = by_first(lambda: _least(context)), own_share(context.catalog.samples)
-    pending = [sample for sample in own if not (folder / f"{sample.id}.png").is_file()]
+    pending = [sample for sample in own if not _label_file(context, sample).is_file()]
     with context.track("labels", len(own), done=len(own) - len(pending)) as advance:
         job = _Job(context, least)
         for _ in parallel_map(job, pending, workers=context.config.fit.workers):
@@ -99,5 +103,4 @@ class _Job:
         if self.least and len(kept.classes):
             raw = ImageMaps.load(context.run.path, "cams", sample.id).maps["spotlight"]
             labels[(raw.amax(dim=0) < self.least) & (labels > 0)] = IGNORE
-        path = context.dir.path / _LABELS / f"{sample.id}.png"
-        write_mask(path, labels, context.catalog.classes)
+        write_mask(_label_file(context, sample), labels, context.catalog.classes)

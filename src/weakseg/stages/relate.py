@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from weakseg.data.datasets import MaskedViews, ShuffledBatches
 from weakseg.models.irn import RelationNet
 from weakseg.runs.context import StageContext
+from weakseg.runs.image_files import image_file
 from weakseg.runs.learning import begin_warm, finish_learning, learn, with_state
 from weakseg.runs.processes import first_process
 from weakseg.stages.classify import load_network
@@ -28,8 +29,7 @@ def relate(context: StageContext) -> Mapping[str, object]:
     torch.manual_seed(config.seed)
     features = load_network(context)
     net = RelationNet(features.widths, features.strides, displacement=settings.displacement)
-    folder = context.run.path / "seeds"
-    seeds = [folder / f"{sample.id}.png" for sample in catalog]
+    seeds = [image_file(context.run.path, "seeds", sample.id, ".png") for sample in catalog]
     samples, masks = context.corrections.learnt_from(catalog.samples, seeds, config.review.weight)
     views = MaskedViews(
         samples,

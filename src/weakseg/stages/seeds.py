@@ -31,7 +31,7 @@ def seeds(context: StageContext) -> Mapping[str, object]:
     catalog = context.catalog
     foreground, background = by_first(lambda: list(_thresholds(context)))
     own = own_share(catalog.samples)
-    pending = [s for s in own if not context.dir.file(f"{s.id}.png").is_file()]
+    pending = [s for s in own if not context.dir.image_file(s.id, ".png").is_file()]
     job = _Job(context, foreground, background)
     with context.track("seeds", len(own), done=len(own) - len(pending)) as advance:
         for _ in parallel_map(job, pending, workers=context.config.fit.workers):
@@ -76,4 +76,4 @@ class _Job:
         crf = scaled_crf(settings.crf, max(size))
         local = confident_seeds(image, careful, generous, len(classes) + 1, crf)
         labels = class_labels(local, classes)
-        write_mask(context.dir.file(f"{sample.id}.png"), labels, context.catalog.classes)
+        write_mask(context.dir.image_file(sample.id, ".png"), labels, context.catalog.classes)

@@ -20,6 +20,7 @@ from weakseg.ops.losses import balancing_weights
 from weakseg.ops.tta import PredictSettings
 from weakseg.predict import MODEL, Labeler, label_samples
 from weakseg.runs.context import StageContext
+from weakseg.runs.image_files import image_file
 from weakseg.runs.learning import begin_warm, learn
 from weakseg.runs.processes import by_first, first_process, gathered, own_share, wait_for_all
 from weakseg.runs.stage_dir import EARLIER
@@ -68,7 +69,7 @@ def segment(context: StageContext) -> Mapping[str, object]:
         model = _trained(context, labelled, folder, label)
         rounds.append({"agreement": _agreements(context, model, labelled)})
         if not last:
-            labelled = _relabelled(context, model, labelled, folder / "labels")
+            labelled = _relabelled(context, model, labelled, f"{folder.name}/labels")
     return {
         "images": len(labelled.samples),
         "held_out": len(labelled.held_out),
@@ -82,7 +83,9 @@ def segment(context: StageContext) -> Mapping[str, object]:
 
 def _first_labels(context: StageContext) -> LabelledImages:
     settings, catalog = context.config.segment, context.catalog
-    pairs = [(sample, context.run.path / "masks" / f"{sample.id}.png") for sample in catalog]
+    pairs = [
+        (sample, image_file(context.run.path, "masks", sample.id, ".png")) for sample in catalog
+    ]
     if settings.truth_masks:
         pairs = [(sample, sample.mask) for sample in catalog if sample.mask is not None]
     generator = torch.Generator().manual_seed(context.config.seed)
@@ -204,23 +207,27 @@ def _labeler(context: StageContext, model: Segmenter, settings: PredictSettings)
 
 
 def _relabelled(
-    context: StageContext, model: Segmenter, labelled: LabelledImages, folder: Path
+    context: StageContext, model: Segmenter, labelled: LabelledImages, folder: str
 ) -> LabelledImages:
     """The same images with the network's masks, within the images' tags."""
     everything = [*labelled.samples, *(sample for sample, _ in labelled.held_out)]
     own = own_share(everything)
-    missing = [sample for sample in own if not (folder / f"{sample.id}.png").is_file()]
+
+    def labels_of(sample: Sample) -> Path:
+        return context.dir.image_file(sample.id, ".png", folder=folder)
+
+    missing = [sample for sample in own if not labels_of(sample).is_file()]
     settings, classes = context.config.segment.relabel, context.catalog.classes
     with context.track("relabel", len(own), done=len(own) - len(missing)) as advance:
         labeler = _labeler(context, model, settings)
         for sample, labels in label_samples(labeler, missing, within_tags=True):
-            write_mask(folder / f"{sample.id}.png", labels, classes)
+            write_mask(labels_of(sample), labels, classes)
             advance()
     wait_for_all()
     return replace(
         labelled,
-        masks=[folder / f"{sample.id}.png" for sample in labelled.samples],
-        held_out=[(sample, folder / f"{sample.id}.png") for sample, _ in labelled.held_out],
+        masks=[labels_of(sample) for sample in labelled.samples],
+        held_out=[(sample, labels_of(sample)) for sample, _ in labelled.held_out],
     )
 
 

@@ -45,7 +45,7 @@ def spread(context: StageContext) -> Mapping[str, object]:
     if settings.prototypes:
         prototypes = _prototypes(context, network, inference)
     own = own_share(catalog.samples)
-    pending = [s for s in own if not context.dir.file(f"{s.id}.npz").is_file()]
+    pending = [s for s in own if not context.dir.image_file(s.id, ".npz").is_file()]
     with context.track("spread", len(own), done=len(own) - len(pending)) as advance:
         for samples, images in map_batches(context, pending, _MAX_PIXELS):
             pixels = images.to(inference.device, memory_format=torch.channels_last).float() / 255

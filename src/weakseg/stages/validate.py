@@ -43,17 +43,17 @@ def validate(context: StageContext) -> Mapping[str, object]:
         scales=config.predict.scales,
         mirror=config.predict.mirror,
     )
-    missing = [sample for sample in own if not context.dir.file(f"{sample.id}.png").is_file()]
+    missing = [sample for sample in own if not context.dir.image_file(sample.id, ".png").is_file()]
     with context.track("validate", len(own), done=len(own) - len(missing)) as advance:
         crf = config.predict.crf
         found = _refined(labeler, missing, crf) if crf else label_samples(labeler, missing)
         for sample, labels in found:
-            write_mask(context.dir.file(f"{sample.id}.png"), labels, classes)
+            write_mask(context.dir.image_file(sample.id, ".png"), labels, classes)
             advance()
     scorer = MaskScorer(len(classes), config.evaluate)
     for sample in own:
         if sample.mask is not None:
-            mask = read_mask(context.dir.file(f"{sample.id}.png"))
+            mask = read_mask(context.dir.image_file(sample.id, ".png"))
             scorer.update(mask, read_mask(sample.mask))
     tallies = gathered(scorer.tally)
     if not first_process():

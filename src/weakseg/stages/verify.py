@@ -23,6 +23,7 @@ from weakseg.ops.evidence import (
 from weakseg.ops.propagation import HALF
 from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
+from weakseg.runs.image_files import image_file
 from weakseg.runs.image_maps import ImageMaps
 from weakseg.runs.processes import first_process
 from weakseg.stages.evidence import evidence_strengths
@@ -88,7 +89,7 @@ def _count(
 
 
 def _mask(context: StageContext, sample: Sample) -> Tensor:
-    return read_mask(context.run.path / "masks" / f"{sample.id}.png")
+    return read_mask(image_file(context.run.path, "masks", sample.id, ".png"))
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ def walk(context: StageContext) -> Mapping[str, object]:
     """
     config, catalog = context.config, context.catalog
     own = own_share(catalog.samples)
-    pending = [s for s in own if not context.dir.file(f"{s.id}.npz").is_file()]
+    pending = [s for s in own if not context.dir.image_file(s.id, ".npz").is_file()]
     inference = Inference(config.device, config.precision)
     network = load_network(context).to(inference.device)
     network = network.to(memory_format=torch.channels_last)

@@ -42,7 +42,7 @@ def weigh(context: StageContext) -> Mapping[str, object]:
         config.cams.method,
     )
     share = own_share(catalog.samples)
-    pending = [s for s in share if not context.dir.file(f"{s.id}.npz").is_file()]
+    pending = [s for s in share if not context.dir.image_file(s.id, ".npz").is_file()]
     with context.track("weigh", len(share), done=len(share) - len(pending)) as advance:
         for samples, images in map_batches(context, pending, _MAX_PIXELS):
             maps = own.maps(images, [sample.tags for sample in samples], config.cams)

@@ -13,6 +13,7 @@ from torch import Tensor
 from weakseg.apps.report.facts import Facts
 from weakseg.data.images import read_mask
 from weakseg.ops.thresholds import BINS, score_histogram
+from weakseg.runs.image_files import image_file
 from weakseg.runs.image_maps import BRANCHES, ImageMaps, map_stages, map_title
 from weakseg.types import RunError, Sample, WeaksegError
 
@@ -108,7 +109,7 @@ def survey(facts: Facts, advance: Callable[[], None] = lambda: None) -> Survey:
     for sample in samples:
         try:
             kinds, classes = titled_maps(facts, sample)
-            labels = read_mask(facts.path / "masks" / f"{sample.id}.png")
+            labels = read_mask(image_file(facts.path, "masks", sample.id, ".png"))
         except WeaksegError:
             damaged += 1
         else:
@@ -146,7 +147,7 @@ def image_doubts(facts: Facts, sample: Sample) -> dict[str, Doubt]:
         RunError: Its maps are missing or damaged.
         DataError: Its mask is.
     """
-    labels = read_mask(facts.path / "masks" / f"{sample.id}.png")
+    labels = read_mask(image_file(facts.path, "masks", sample.id, ".png"))
     if not facts.has("cams"):
         return _strongest(_doubts(facts, {}, sorted(sample.tags), labels))
     kinds, classes = titled_maps(facts, sample)

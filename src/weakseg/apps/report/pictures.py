@@ -22,6 +22,7 @@ from weakseg.apps.report.doubts import Doubt, titled_maps
 from weakseg.apps.report.facts import Facts
 from weakseg.data.images import read_mask, read_sample
 from weakseg.runs.corrections import NO_CORRECTIONS, Corrections
+from weakseg.runs.image_files import image_file
 from weakseg.types import BACKGROUND, IGNORE, Sample, WeaksegError
 
 MAX_BYTES = 8_000_000
@@ -213,8 +214,8 @@ def mask_files(facts: Facts, sample: Sample) -> Iterator[tuple[str, Path]]:
     """Titles and files of the masks that are shown of an image."""
     for title, stage in (("seeds", "seeds"), ("mask", "masks")):
         if facts.has(stage):
-            yield title, facts.path / stage / f"{sample.id}.png"
-    found = (facts.path / stage / f"{sample.id}.png" for stage in _PREDICTIONS)
+            yield title, image_file(facts.path, stage, sample.id, ".png")
+    found = (image_file(facts.path, stage, sample.id, ".png") for stage in _PREDICTIONS)
     if (path := next((path for path in found if path.is_file()), None)) is not None:
         yield "prediction", path
     if sample.mask is not None:

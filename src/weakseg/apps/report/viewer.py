@@ -22,6 +22,7 @@ from weakseg.apps.report.facts import Facts
 from weakseg.apps.report.pictures import Card, brief_card, colour, mask_files
 from weakseg.files import replacing, sweep
 from weakseg.runs.corrections import Corrections
+from weakseg.runs.image_files import has_shard_folders, image_file, relative_file
 from weakseg.runs.parallel import parallel_map
 from weakseg.runs.review_dir import ReviewDir
 from weakseg.runs.run_dir import VALIDATION
@@ -105,7 +106,7 @@ def make_viewer(
         beside = f"{FOLDER}/{_stamp(facts, rest, corrections)}"
         _write_beside(facts.path / beside, left)
     numbers = {id(s): number for number, s in enumerate(rest)}
-    states = _states(facts)
+    states, in_shards = _states(facts), has_shard_folders(facts.path)
     rows = []
     for s in shown:
         own, key = s.stage == "masks", s.sample.id
@@ -119,6 +120,7 @@ def make_viewer(
                 states.get(key, "open") if own else "open",
                 [[doubt.kind, str(doubt.text)] for doubt in reasons],
                 carded[key] if number is None else _place(number, len(inline)),
+                *([relative_file(key, "", shards=True).removesuffix(key)] if in_shards else []),
             ]
         )
     data = {
@@ -169,7 +171,7 @@ def _validation(facts: Facts) -> list[Sample]:
         catalog = facts.context.run.load_catalog(VALIDATION)
     except RunError:
         return []
-    return [s for s in catalog if (facts.path / "validate" / f"{s.id}.png").is_file()]
+    return [s for s in catalog if image_file(facts.path, "validate", s.id, ".png").is_file()]
 
 
 def _states(facts: Facts) -> dict[str, str]:

@@ -15,6 +15,7 @@ from weakseg.apps.report.pictures import colour, heat_image
 from weakseg.apps.review.photo_desk import PhotoDesk, grid_step
 from weakseg.apps.review.review_queue import Row
 from weakseg.data.images import read_sample
+from weakseg.runs.image_files import image_file
 from weakseg.runs.review_dir import Review
 from weakseg.types import BACKGROUND, IGNORE, DataError, Sample, WeaksegError
 
@@ -47,7 +48,7 @@ def image_data(desk: PhotoDesk, sample: Sample) -> dict[str, Any]:
     return {
         "id": sample.id,
         "file": str(sample.image),
-        "mask": str(desk.facts.path / "masks" / f"{sample.id}.png"),
+        "mask": str(image_file(desk.facts.path, "masks", sample.id, ".png")),
         "size": [now.shape[1], now.shape[0]],
         "width": width,
         "height": height,

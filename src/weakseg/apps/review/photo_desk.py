@@ -20,6 +20,7 @@ from weakseg.data.images import read_mask, read_sample
 from weakseg.ops.cams import grid_size, working_size
 from weakseg.ops.regions import boundary_regions
 from weakseg.ops.scribbles import BESIDE, OBJECT, complete_scribbles
+from weakseg.runs.image_files import image_file
 from weakseg.runs.image_maps import ImageMaps
 from weakseg.runs.review_dir import TRUE_STATES, Review, ReviewDir, State
 from weakseg.types import BACKGROUND, IGNORE, DataError, RunError, Sample, WeaksegError
@@ -81,7 +82,7 @@ class PhotoDesk:
 
     def mask_of_run(self, sample: Sample) -> Tensor:
         """The mask that the run made, uint8 [H,W]."""
-        path = self.facts.path / "masks" / f"{sample.id}.png"
+        path = image_file(self.facts.path, "masks", sample.id, ".png")
         try:
             return read_mask(path)
         except DataError as error:

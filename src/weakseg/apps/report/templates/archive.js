@@ -5,9 +5,9 @@ export class Archive {
   constructor(data) {
     this.data = data;
     this.files = new Map(); // number of a file: its images, when they are there
-    this.images = data.images.map(([id, tags, split, state, doubts, at]) => ({
+    this.images = data.images.map(([id, tags, split, state, doubts, at, shard = ""]) => ({
       id, split, state, at,
-      file: `${split ? "validate" : "masks"}/${id}.png`,
+      file: `${split ? "validate" : "masks"}/${shard}${id}.png`,
       tags: tags.map(k => data.classes[k].name),
       doubts: doubts.map(([kind, text]) => ({ kind, text, title: data.kinds[kind] })),
     }));
