@@ -9,7 +9,7 @@ import time
 import pytest
 
 from weakseg import files
-from weakseg.files import replacing, sweep, sweep_here
+from weakseg.files import read_json, replacing, sweep, sweep_here, write_long_json
 
 KILLED = """
 import os, signal, sys
@@ -58,3 +58,23 @@ def test_files_of_others_are_left(tmp_path):
     sweep(tmp_path, tensors=False)
     sweep_here(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_long_json_is_read_as_any_other(tmp_path):
+    value = {"a": "ü", "none": None, "empty": {}, "map": {"x": 1, "y": tmp_path}, "few": [1, 2]}
+    path = tmp_path / "new" / "long.json"
+    write_long_json(path, {**value, "rows": iter([{"id": 1}, {"id": 2}]), "no rows": iter([])})
+    expected = {**value, "map": {"x": 1, "y": str(tmp_path)}, "rows": [{"id": 1}, {"id": 2}]}
+    assert read_json(path) == {**expected, "no rows": []}
+    assert path.read_text("utf-8").count("\n") == 15
+
+    def failing():
+        yield 1
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        write_long_json(path, {"rows": failing()})
+    assert read_json(path)["a"] == "ü"
+    assert [entry.name for entry in path.parent.iterdir()] == ["long.json"]
+    write_long_json(path, {})
+    assert read_json(path) == {}

@@ -228,6 +228,41 @@ def write_json(path: Path, value: object) -> None:
     write_atomic(path, dump_json(value))
 
 
+def write_long_json(path: Path, value: Mapping[str, object]) -> None:
+    """Writes a JSON object whose mappings and lists may be very long, whole or not at all.
+
+    They are written an item a line, and never as one text.
+
+    Args:
+        path: The file.
+        value: The object; an iterator in it becomes a list.
+    """
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
+        before = "{\n"
+        for key, item in value.items():
+            file.write(f"{before}{_text(key)}: ")
+            before = ",\n"
+            if isinstance(item, Mapping):
+                _write_lines(file, "{}", (f"{_text(k)}: {_text(v)}" for k, v in item.items()))
+            elif isinstance(item, Iterator):
+                _write_lines(file, "[]", map(_text, item))
+            else:
+                file.write(_text(item))
+        file.write("\n}\n" if value else "{}\n")
+
+
+def _write_lines(file: TextIO, signs: str, lines: Iterator[str]) -> None:
+    before = f"{signs[0]}\n"
+    for line in lines:
+        file.write(f"{before}{line}")
+        before = ",\n"
+    file.write(f"\n{signs[1]}" if before == ",\n" else signs)
+
+
+def _text(value: object) -> str:
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 

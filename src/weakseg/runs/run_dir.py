@@ -17,7 +17,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from weakseg.faults import unprintable
-from weakseg.files import dump_json, is_part, is_running, read_json, sweep, sweep_here, write_atomic
+from weakseg.files import (
+    is_part,
+    is_running,
+    read_json,
+    sweep,
+    sweep_here,
+    write_atomic,
+    write_long_json,
+)
 from weakseg.runs.file_lock import not_inherited, take_lock
 from weakseg.runs.image_files import LAYOUT, make_shard_folders, needs_shard_folders
 from weakseg.runs.processes import first_process
@@ -50,7 +58,6 @@ class _SampleRow(BaseModel):
 
 class _CatalogRecord(BaseModel):
     classes: list[str]
-    samples: list[_SampleRow]
     skipped: list[str] = []
 
 
@@ -58,9 +65,25 @@ def _checked_record(path: Path, record: dict[str, Any]) -> _CatalogRecord:
     try:
         return _CatalogRecord.model_validate(record)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise _damaged(path, f"{where}: {fault['msg']}") from None
+        raise _damaged(path, _told(error)) from None
+
+
+def _rows(path: Path, given: object) -> Iterator[_SampleRow]:
+    """The samples of a catalog, one at a time: a million of them fill the memory."""
+    if not isinstance(given, list):
+        raise _damaged(path, "samples: expected a list")
+    given.reverse()
+    for number in range(len(given)):
+        try:
+            yield _SampleRow.model_validate(given.pop())
+        except ValidationError as error:
+            raise _damaged(path, f"samples.{number}.{_told(error)}") from None
+
+
+def _told(error: ValidationError) -> str:
+    fault = error.errors(include_url=False)[0]
+    where = ".".join(map(str, fault["loc"]))
+    return f"{where}: {fault['msg']}" if where else str(fault["msg"])
 
 
 def _damaged(path: Path, found: str) -> RunError:
@@ -215,33 +238,32 @@ class RunDir:
             make_shard_folders(self.path)
         names = catalog.classes
         told = uncorrected or catalog
-        write_atomic(
+        rows = (
+            {
+                "id": sample.id,
+                "image": sample.image.absolute(),
+                "tags": [names[tag] for tag in sorted(sample.tags)],
+                **(
+                    {"source_tags": [names[tag] for tag in sorted(source_tags)]}
+                    if (source_tags := told[sample.id].tags) != sample.tags
+                    else {}
+                ),
+                "mask": sample.mask and sample.mask.absolute(),
+                **({"ignore_alpha": True} if sample.ignore_alpha else {}),
+            }
+            for sample in catalog
+        )
+        write_long_json(
             self.path / name,
-            dump_json(
-                {
-                    "format": FORMAT,
-                    "source": Path(source).absolute(),
-                    "split": split,
-                    "classes": names,
-                    "skipped": skipped,
-                    "checked": checked,
-                    "samples": [
-                        {
-                            "id": sample.id,
-                            "image": sample.image.absolute(),
-                            "tags": [names[tag] for tag in sorted(sample.tags)],
-                            **(
-                                {"source_tags": [names[tag] for tag in sorted(source_tags)]}
-                                if (source_tags := told[sample.id].tags) != sample.tags
-                                else {}
-                            ),
-                            "mask": sample.mask and sample.mask.absolute(),
-                            **({"ignore_alpha": True} if sample.ignore_alpha else {}),
-                        }
-                        for sample in catalog
-                    ],
-                }
-            ),
+            {
+                "format": FORMAT,
+                "source": Path(source).absolute(),
+                "split": split,
+                "classes": names,
+                "skipped": skipped,
+                "checked": checked,
+                "samples": rows,
+            },
         )
 
     def _has_stages(self) -> bool:
@@ -258,50 +280,50 @@ class RunDir:
             RunError: There is none, or it is damaged.
         """
         path = self.path / name
-        record = _checked_record(path, self.catalog_record(name))
-        index = {name: k for k, name in enumerate(record.classes)}
-        ids = set[str]()
-        for row in record.samples:
+        record = self._record(path)
+        rows = _rows(path, record.pop("samples", None))
+        classes = _checked_record(path, record).classes
+        index = {name: k for k, name in enumerate(classes)}
+        samples: dict[str, Sample] = {}
+        known: dict[frozenset[int], frozenset[int]] = {}
+        for row in rows:
             if not is_sample_id(row.id) or unprintable(row.id):
                 found = f"{row.id!r} is no path below a folder"
                 raise _damaged(path, f"a sample's id leaves the run: {found}")
-            if row.id in ids:
+            if row.id in samples:
                 raise _damaged(path, f"two samples have the id {row.id!r}")
             if unknown := [
                 tag for tag in (*row.tags, *(row.source_tags or ())) if tag not in index
             ]:
                 raise _damaged(path, f"{row.id!r} has the tag {unknown[0]!r}, which is no class")
-            ids.add(row.id)
-
-        def tags_of(row: _SampleRow) -> list[str]:
-            return row.source_tags if source_tags and row.source_tags is not None else row.tags
-
-        return Catalog(
-            tuple(index),
-            tuple(
-                Sample(
-                    id=row.id,
-                    image=Path(row.image),
-                    tags=frozenset(index[tag] for tag in tags_of(row)),
-                    mask=Path(row.mask) if row.mask else None,
-                    ignore_alpha=row.ignore_alpha,
-                )
-                for row in record.samples
-            ),
-        )
+            told = row.source_tags if source_tags and row.source_tags is not None else row.tags
+            tags = frozenset(index[tag] for tag in told)
+            samples[row.id] = Sample(
+                id=row.id,
+                image=Path(row.image),
+                tags=known.setdefault(tags, tags),
+                mask=Path(row.mask) if row.mask else None,
+                ignore_alpha=row.ignore_alpha,
+            )
+        return Catalog(tuple(index), tuple(samples.values()))
 
     def catalog_record(self, name: str = CATALOG) -> dict[str, Any]:
-        """All of `catalog.json`: `source`, `split`, `classes`, `skipped`, `samples`.
+        """What `catalog.json` says besides samples: `source`, `split`, `classes`, `skipped`, ….
 
         Raises:
             RunError: There is none, or it is damaged.
         """
         path = self.path / name
-        if not path.is_file():
-            raise RunError(f"{self.path} is no run of weakseg: it has no {name}")
-        record = read_json(path)
+        record = self._record(path)
+        for _ in _rows(path, record.pop("samples", None)):
+            pass
         _checked_record(path, record)
         return {"skipped": [], **record}
+
+    def _record(self, path: Path) -> dict[str, Any]:
+        if not path.is_file():
+            raise RunError(f"{self.path} is no run of weakseg: it has no {path.name}")
+        return read_json(path)
 
     def stage(self, name: str) -> StageDir:
         """The folder of a finished stage, to read from.

@@ -25,7 +25,8 @@ TAGS_COLUMNS = (
 SPLIT_COLUMNS = ("split", "subset", "set", "partition", "usage")
 """Headers of a column that names each row's split."""
 
-_LOOKED_AT = 1000  # rows that tell what a column holds
+LOOKED_AT = 1000
+"""Rows that tell what a column holds."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def find_columns(  # noqa: PLR0911  each way of being unclear has its own words
         The columns, or why they cannot be told.
     """
     names = [squashed(name) for name in header]
-    rows = rows[:_LOOKED_AT]
+    rows = rows[:LOOKED_AT]
     image = _named(header, options.image_column, "--image-column")
     if isinstance(image, Unclear):
         return image

@@ -70,20 +70,22 @@ class NameIndex(Generic[Item]):
     """
 
     def __init__(self, items: Iterable[tuple[str, Item]]) -> None:
-        self._exact: dict[str, list[tuple[str, Item]]] = {}
-        self._ids: dict[str, list[Item]] = {}
-        self._last: dict[str, list[tuple[str, Item]]] = {}
+        self._exact: _Table[Item] = {}
+        self._ids: _Table[Item] = {}
+        self._last: _Table[Item] = {}
+        self._added: list[tuple[str, Item]] = []
+        """What is not in `_last` yet, which few sources need."""
         for path, item in items:
             self.add(path, item)
 
     def add(self, path: str, item: Item) -> None:
         """Adds a file."""
         key = unicodedata.normalize("NFC", path)
-        self._exact.setdefault(_lower_suffix(key), []).append((key, item))
+        pair = (key, item)
+        _put(self._exact, _lower_suffix(key), pair)
         if PurePosixPath(key).suffix.lower() in SUFFIXES:
-            self._ids.setdefault(without_suffix(key), []).append(item)
-        for last in {PurePosixPath(k).name for k in (_lower_suffix(key), without_suffix(key))}:
-            self._last.setdefault(last, []).append((key, item))
+            _put(self._ids, without_suffix(key), pair)
+        self._added.append(pair)
 
     def find(self, name: str) -> Match[Item]:
         """The files that a name means; none, one, or several if it is ambiguous."""
@@ -96,7 +98,7 @@ class NameIndex(Generic[Item]):
             parts = parts[1:]
         if not parts:
             return Match(())
-        candidates = self._last.get(_lower_suffix(parts[-1]), [])
+        candidates = self._of_last(_lower_suffix(parts[-1]))
         if not candidates:
             return Match(())
         # The longest common end of all; of equally long ones, all.
@@ -107,14 +109,41 @@ class NameIndex(Generic[Item]):
         ]
         return Match(tuple(chosen), below=True)
 
+    def _of_last(self, name: str) -> list[tuple[str, Item]]:
+        """The files of which this is the last part, with their suffix or without."""
+        for pair in self._added:
+            names = {PurePosixPath(k(pair[0])).name for k in (_lower_suffix, without_suffix)}
+            for last in names:
+                _put(self._last, last, pair)
+        self._added.clear()
+        return _at(self._last, name)
+
     def _find(self, key: str) -> list[Item]:
-        found = self._exact.get(_lower_suffix(key), [])
+        found = _at(self._exact, _lower_suffix(key))
         exact = [item for path, item in found if path == key]
         if exact:
             return exact
         if PurePosixPath(key).suffix.lower() in SUFFIXES:
             return [item for _, item in found]
-        return [item for _, item in found] or self._ids.get(key, [])
+        return [item for _, item in found or _at(self._ids, key)]
+
+
+_Table = dict[str, tuple[str, Item] | list[tuple[str, Item]]]
+"""Paths and what they stand for, by a part of them; lists only where there are several: one takes
+as much memory as the rest."""
+
+
+def _put(table: _Table[Item], key: str, pair: tuple[str, Item]) -> None:
+    there = table.setdefault(key, pair)
+    if isinstance(there, list):
+        there.append(pair)
+    elif there is not pair:
+        table[key] = [there, pair]
+
+
+def _at(table: _Table[Item], key: str) -> list[tuple[str, Item]]:
+    found = table.get(key, [])
+    return found if isinstance(found, list) else [found]
 
 
 def _common_end(path: str, parts: list[str]) -> int:
@@ -133,4 +162,6 @@ def _common_end(path: str, parts: list[str]) -> int:
 
 def _lower_suffix(key: str) -> str:
     suffix = PurePosixPath(key).suffix
-    return key.removesuffix(suffix) + suffix.lower() if suffix.lower() in SUFFIXES else key
+    if suffix == suffix.lower() or suffix.lower() not in SUFFIXES:
+        return key
+    return key.removesuffix(suffix) + suffix.lower()

@@ -64,7 +64,7 @@ class Request:
     table: TableOptions = USUAL_TABLE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One image as a source tells of it.
 

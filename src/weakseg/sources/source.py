@@ -80,11 +80,17 @@ class Source:
     def catalog(self) -> Catalog:
         """The catalog of everything that is usable."""
         index = {name: i for i, name in enumerate(self.classes)}
+        known: dict[frozenset[int], frozenset[int]] = {}
+
+        def tags_of(entry: Entry) -> frozenset[int]:
+            tags = frozenset(index[name] for name in entry.names)
+            return known.setdefault(tags, tags)  # most are alike, and each takes 200 bytes
+
         samples = tuple(
             Sample(
                 id=sample_id,
                 image=entry.image,
-                tags=frozenset(index[name] for name in entry.names),
+                tags=tags_of(entry),
                 mask=self.masks.plain.get(sample_id) or entry.mask,
                 annotation=None
                 if sample_id in self.masks.plain or entry.mask

@@ -14,6 +14,7 @@ from weakseg.faults import Fault, FaultKind, listed
 from weakseg.sources.cells import clean, each_once, split_tags, yes_or_no
 from weakseg.sources.columns import (
     IMAGE_COLUMNS,
+    LOOKED_AT,
     SPLIT_COLUMNS,
     TAGS_COLUMNS,
     Columns,
@@ -35,7 +36,7 @@ _ROW = "write one line per image: its name, a comma, its tags separated by space
 _HEADER = "write 'image,tags' as the first line, or 'image,' and the class names of a 0/1 table"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One line of a tags file.
 
@@ -145,7 +146,7 @@ def _read_table(file: TagsFile, text: Text, options: TableOptions) -> None:
         file.stop(start + 1, shown, _HEADER)
         return
     rows = _rows(file, text, start, delimiter, header)
-    columns = find_columns(header, [cells for _, cells in rows], options)
+    columns = find_columns(header, [cells for _, cells in rows[:LOOKED_AT]], options)
     if isinstance(columns, Unclear):
         file.stop(start + 1, f"{shown}: {columns.found}", columns.remedy)
         return
@@ -157,7 +158,9 @@ def _read_table(file: TagsFile, text: Text, options: TableOptions) -> None:
         file.note(start + 1, f"column{plural} passed over: {listing}", "nothing has to be done")
     if columns.tags is None:
         file.columns = tuple(clean(name) for name in columns.classes.values())
-    for line, cells in rows:
+    rows.reverse()
+    while rows:  # what is read is let go: there may be millions
+        line, cells = rows.pop()
         row = _row(file, line, cells, columns, options)
         if row is not None:
             file.rows.append(row if line not in text.unsure else replace(row, usable=False))

@@ -139,6 +139,8 @@ def _best_root(folder: Path, rows: list[Row]) -> tuple[Listing, list[tuple[str, 
         hits = sum(listing.has(row.image) for row in rows)
         if best is None or hits > best[0] or (hits == best[0] == 0 and not best[1].images):
             best = (hits, listing)
+        if hits == len(rows):  # no other has more
+            break
     assert best is not None  # the folder itself is always a candidate
     listing = best[1]
     return listing, [listing.resolve(row.image) for row in rows]
