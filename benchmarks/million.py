@@ -104,6 +104,7 @@ def label(source, out):
     folder = LabelFolder(out, maps=False)
     images = find_all([source / "images"], outside=out).images
     folder.open({"version": 1}, (image.name for image in images))
+    folder.read()
     missing = [image for image in images if not folder.has(image, None)]
     with folder.recording() as record:
         for image in missing[: max(1, len(images) // 2)]:

@@ -217,7 +217,8 @@ def test_a_stage_that_reads_a_second_split(go, stages, second, tmp_path):
     go(validation=second)
     assert stages.calls == ["evaluate"]
     record = RunDir(tmp_path / "run").catalog_record(VALIDATION)
-    assert (record["split"], [row["id"] for row in record["samples"]]) == ("val", ["b"])
+    found = RunDir(tmp_path / "run").load_catalog(VALIDATION)
+    assert (record["split"], [sample.id for sample in found]) == ("val", ["b"])
     second.catalog.samples[0].image.write_bytes(b"changed")
     with pytest.raises(RunError, match=r"'evaluate'.*content of the image: 'b'"):
         go(validation=second)
@@ -318,6 +319,39 @@ def test_without_being_asked_to_a_lost_image_is_an_error_and_can_be_left_out_nex
     summary = go(catalog=kept, skipped=["b"], skip_bad=True)
     assert [stage.skipped for stage in summary.stages] == [True, False]
     assert second.seen == [list("acdef")]
+
+
+def test_lost_images_of_the_second_split_are_left_out_too(go, stages, many, tmp_path):
+    own, theirs = many.subset(list("abc")), many.subset(list("def"))
+    reading = Reading(gone="e")
+
+    def validate(context):
+        return reading(replace(context, catalog=context.validation))
+
+    first = Reading()
+    stages.table = (
+        Stage("one", 1, (), (), first),
+        Stage("validate", 1, ("one",), (), validate, validation=True),
+    )
+    with pytest.raises(FileError, match=r"e\.jpg: is gone; .* with --skip-bad, which goes on"):
+        go(catalog=own, validation=Validation(theirs, "val"))
+    (tmp_path / "e.jpg").write_bytes(b"e")
+    reading.gone = ["e"]
+    summary = go(catalog=own, validation=Validation(theirs, "val"), skip_bad=True)
+    assert [stage.summary["images"] for stage in summary.stages] == [3, 2]
+    run = RunDir(tmp_path / "run")
+    assert run.catalog_record(VALIDATION)["skipped"] == ["e"]
+    assert run.catalog_record()["skipped"] == []
+    assert [sample.id for sample in run.load_catalog(VALIDATION)] == ["d", "f"]
+    # The next call, which checked the source anew: nothing is done again.
+    left = Validation(theirs.subset(["d", "f"]), "val", skipped=["e"])
+    again = go(catalog=own, validation=left, skip_bad=True)
+    assert [stage.skipped for stage in again.stages] == [True, True]
+    # It came back: what was made stays without it.
+    (tmp_path / "e.jpg").write_bytes(b"e")
+    again = go(catalog=own, validation=Validation(theirs, "val"))
+    assert [stage.skipped for stage in again.stages] == [True, True]
+    assert first.seen == [list("abc")]
 
 
 def test_where_most_images_are_gone_it_is_the_disk(go, stages, many):

@@ -15,12 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
-from weakseg.runs.processes import first_process, working_together
+from weakseg.runs.processes import first_process, process_count, working_together
 from weakseg.types import Catalog, ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from weakseg.apps.cluster_stages import RayStages
     from weakseg.apps.correct import CorrectSummary
     from weakseg.apps.export import ExportSummary
     from weakseg.apps.label import LabelSummary
@@ -53,6 +54,8 @@ class RunOptions(TypedDict, total=False):
     skip_bad: bool
     force: bool
     log: str | None
+    engine: Literal["here", "ray"]
+    workers: int | None
     console: Console | None
     image_column: str | None
     tags_column: str | None
@@ -206,6 +209,8 @@ def run(
     force: bool = False,
     log: str | None = None,
     maps: Path | str | None = None,
+    engine: Literal["here", "ray"] = "here",
+    workers: int | None = None,
     console: Console | None = None,
     **reading: Unpack[ReadingOptions],
 ) -> PipelineSummary:
@@ -233,6 +238,10 @@ def run(
         force: Whether results made with other settings are removed and made anew.
         log: `tensorboard` or `wandb`: shows the training curves there, too.
         maps: A folder of maps that another program made, see `refine`; None: they are made here.
+        engine: `here`: this process, and those of its launcher. `ray`: stages that do images one by
+            one are done by workers of the Ray cluster that `RAY_ADDRESS` names, or of one started
+            on this machine; all have to see the same files.
+        workers: Of Ray; None: one a processor, or one a GPU where there are some.
         console: Where to print; standard output if None.
         reading: As for `check`.
 
@@ -255,7 +264,6 @@ def run(
     from weakseg.data.map_files import maps_digest
     from weakseg.pipeline import (
         STAGES,
-        Validation,
         assist_pipeline,
         refinement_stages,
         run_pipeline,
@@ -264,9 +272,11 @@ def run(
     from weakseg.planning.planned_settings import AskedSettings
     from weakseg.runs.contents import CONTENTS, Contents
     from weakseg.runs.run_dir import VALIDATION, RunDir
+    from weakseg.runs.run_samples import Validation
 
     folder = RunDir(out)
     asked = AskedSettings.of(folder, preset, plan, config, overrides, maps=maps is not None)
+    _require_engine(engine)
     console = (console or Console()) if first_process() else Console(quiet=True)
     split, val = _splits(preset or "", split, val, console)
     require = _require_cam_method if maps is None else _require_no_classifier
@@ -318,11 +328,13 @@ def run(
     catalog = _drawn(catalog, folder, console)
     if validation is not None:
         validation = replace(validation, catalog=_drawn(validation.catalog, folder, console))
-    stages = STAGES
-    if maps is not None:
-        stages = refinement_stages(Path(maps), maps_digest(Path(maps), catalog.samples))
-    table = stages_until(until, stages, validation=validation is not None)
-    _require_disk(settings, catalog, table, folder, force=force)
+    stages = (
+        STAGES
+        if maps is None
+        else refinement_stages(Path(maps), maps_digest(Path(maps), catalog.samples))
+    )
+    wanted = stages_until(until, stages, validation=validation is not None)
+    _require_disk(settings, catalog, wanted, folder, force=force)
     with followed(folder.path, log) if log else nullcontext():
         summary = run_pipeline(
             settings,
@@ -340,6 +352,7 @@ def run(
             stages=stages,
             contents=contents,
             plan=chosen.plan.to_yaml() if chosen.plan else "",
+            engine=_ray_stages(workers) if engine == "ray" else None,
         )
     if any(not stage.skipped for stage in summary.stages) or not _report_of(summary.run).exists():
         _try_report(summary, console)
@@ -514,6 +527,26 @@ def _try_report(summary: PipelineSummary, console: Console) -> None:
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
         console.print(f"report: not written: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _require_engine(engine: Literal["here", "ray"]) -> None:
+    """Refuse Ray where it cannot be."""
+    from weakseg.apps.cluster import check_ray
+
+    if engine == "here":
+        return
+    if process_count() > 1:
+        raise ConfigError(
+            "--engine ray brings its own processes: give the command without torchrun or "
+            "accelerate launch"
+        )
+    check_ray()
+
+
+def _ray_stages(workers: int | None) -> RayStages:
+    from weakseg.apps.cluster_stages import RayStages
+
+    return RayStages(workers)
 
 
 def _splits(
@@ -785,6 +818,7 @@ def export(
     return export_run(request, to)
 
 
+@working_together()
 def label(
     model: Path | str,
     images: Sequence[Path | str],
@@ -844,6 +878,7 @@ def label(
     """
     from weakseg.apps.label import label_images
 
+    _require_engine(engine)
     return label_images(
         model,
         images,

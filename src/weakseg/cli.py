@@ -246,13 +246,17 @@ def _add_label(label: argparse.ArgumentParser) -> None:
     label.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
     )
-    label.add_argument(
+    _add_engine(label)
+
+
+def _add_engine(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
         "--engine",
         choices=("here", "ray"),
         default="here",
         help="ray: workers of a Ray cluster, or of this machine; default: this process",
     )
-    label.add_argument("--workers", type=_count, metavar="N", help="of Ray; default: processors")
+    sub.add_argument("--workers", type=_count, metavar="N", help="of Ray; default: processors")
 
 
 def _add_run_options(run: argparse.ArgumentParser) -> None:
@@ -295,6 +299,7 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--log", metavar="NAME", help="show the training in tensorboard or wandb, if installed"
     )
+    _add_engine(run)
     run.add_argument("--print-config", action="store_true", help="print all settings and stop")
     run.set_defaults(parser=run)
 
@@ -546,6 +551,8 @@ def _run(options: argparse.Namespace) -> int:
             force=options.force,
             log=options.log,
             maps=options.maps if refines else None,
+            engine=options.engine,
+            workers=options.workers,
             console=console,
             **_reading(options),
         )
@@ -668,6 +675,7 @@ def _status(options: argparse.Namespace) -> int:
 def _label(options: argparse.Namespace) -> int:
     from weakseg import api  # noqa: PLC0415
     from weakseg.console import show_labels  # noqa: PLC0415
+    from weakseg.runs.processes import first_process  # noqa: PLC0415
 
     console = _console()
     summary = api.label(
@@ -686,5 +694,6 @@ def _label(options: argparse.Namespace) -> int:
         long_side=None if options.full_size else "model",
         ignore_alpha=options.ignore_alpha or None,
     )
-    show_labels(summary, console)
+    if first_process():
+        show_labels(summary, console)
     return FAULTS if summary.bad else 0

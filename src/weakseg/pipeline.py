@@ -26,7 +26,7 @@ from weakseg.runs.outside_faults import outside_faults_told
 from weakseg.runs.processes import process_count, told, wait_for_all
 from weakseg.runs.review_dir import REVIEW
 from weakseg.runs.run_dir import VALIDATION, RunDir
-from weakseg.runs.run_samples import RunSamples
+from weakseg.runs.run_samples import RunSamples, Validation
 from weakseg.runs.stage_dir import StageDir, fingerprint_hash
 from weakseg.training.memory import release_memory
 from weakseg.types import Catalog, ConfigError, RunError
@@ -54,6 +54,7 @@ class Stage:
         when: Whether the settings ask for it at all.
         inputs: Hash of what it reads beside settings, samples and other stages' results.
         corrected: Whether it reads the masks that people corrected.
+        divided: Whether its work is one image after the other, so that workers may share it.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Stage:
     when: Callable[[RunConfig], bool] = lambda _: True
     inputs: str = ""
     corrected: bool = False
+    divided: bool = False
 
     def load(self) -> StageFunction:
         """The stage's function."""
@@ -75,6 +77,9 @@ class Stage:
         function: StageFunction = getattr(importlib.import_module(module), name)
         return function
 
+
+StageEngine = Callable[[Stage, "RunConfig", StageContext], Mapping[str, object]]
+"""Does a divided stage, as its function would, given all settings and its context."""
 
 _SCORES = ("amr.compensation", "amr.supervision", "cams.xi", "spread", "refine.maps")
 _MAPS = (*_SCORES, "evidence")
@@ -94,6 +99,7 @@ STAGES: tuple[Stage, ...] = (
         needs=("classify",),
         reads=("backbone", "cams"),
         function="weakseg.stages.cams:cams",
+        divided=True,
     ),
     Stage(
         "spread",
@@ -101,6 +107,7 @@ STAGES: tuple[Stage, ...] = (
         needs=("cams",),
         reads=("backbone", "cams", "spread", "prototypes"),
         function="weakseg.stages.spread:spread",
+        divided=True,
         when=lambda config: config.spread.active,
     ),
     Stage(
@@ -117,6 +124,7 @@ STAGES: tuple[Stage, ...] = (
         needs=("recalibrate", "cams", "spread"),
         reads=("backbone", "amr", "cams", "spread"),
         function="weakseg.stages.weigh:weigh",
+        divided=True,
         when=lambda config: config.amr.compensation,
     ),
     Stage(
@@ -133,6 +141,7 @@ STAGES: tuple[Stage, ...] = (
         needs=("cams", "spread", "weigh", "evidence"),
         reads=(*_MAPS, "seeds"),
         function="weakseg.stages.seeds:seeds",
+        divided=True,
         when=lambda config: config.refine.walks,
     ),
     Stage(
@@ -150,6 +159,7 @@ STAGES: tuple[Stage, ...] = (
         needs=("cams", "spread", "weigh", "evidence", "relate"),
         reads=(*_MAPS, "backbone", "cams", "relate", "walk"),
         function="weakseg.stages.walk:walk",
+        divided=True,
         when=lambda config: config.refine.walks,
     ),
     Stage(
@@ -159,6 +169,7 @@ STAGES: tuple[Stage, ...] = (
         reads=(*_MAPS, "refine"),
         corrected=True,
         function="weakseg.stages.masks:masks",
+        divided=True,
     ),
     Stage(
         "verify",
@@ -239,23 +250,6 @@ weighs them."""
 
 
 @dataclass(frozen=True)
-class Validation:
-    """A second split of the source, on which the segmentation network is tried.
-
-    Attributes:
-        catalog: Its samples.
-        split: Its name.
-        skipped: Ids of images left out because they are bad.
-        checked: Hash of what was checked.
-    """
-
-    catalog: Catalog
-    split: str
-    skipped: Sequence[str] = ()
-    checked: str = ""
-
-
-@dataclass(frozen=True)
 class StageSummary:
     """What became of a stage.
 
@@ -331,6 +325,7 @@ def run_pipeline(
     stages: Sequence[Stage] = STAGES,
     contents: Contents | None = None,
     plan: str = "",
+    engine: StageEngine | None = None,
 ) -> PipelineSummary:
     """Runs all stages that are not finished yet.
 
@@ -353,6 +348,7 @@ def run_pipeline(
         stages: The table.
         contents: Hashes of the samples' files; None: those that the run keeps.
         plan: The plan that the settings come from, for `plan.yaml`; empty: there is none.
+        engine: What does the stages whose images are divided; None: this process.
 
     Returns:
         What became of each stage, time and memory.
@@ -366,11 +362,16 @@ def run_pipeline(
     table = stages_until(until, stages, validation=validation is not None)
     wanted = [stage for stage in table if stage.when(config)]
     summaries = []
-    second = validation.catalog if validation else None
     contents = contents or Contents(run.path / CONTENTS)
     if run.is_run:
         had = run.load_catalog(source_tags=True)
         catalog = contents.without_lost(catalog, had, skipped if skip_bad else ())
+    if validation is not None and (run.path / VALIDATION).is_file():
+        had = run.load_catalog(VALIDATION)
+        bad = validation.skipped if skip_bad else ()
+        there = contents.without_lost(validation.catalog, had, bad, validation=True)
+        validation = replace(validation, catalog=there)
+    second = validation.catalog if validation else None
     found = read_corrections(run.path, catalog)
     corrections, reviewed = found or NO_CORRECTIONS, found is not None
     prints = fingerprints(config, catalog, wanted, second, corrections, contents=contents)
@@ -378,24 +379,18 @@ def run_pipeline(
     everything = StageContext(
         config, catalog, run, StageDir(run.path), console, second, corrections
     )
-    samples = RunSamples(run, contents, uncorrected, catalog, source, split, skipped, checked)
-    changed = partial(samples.changes, second)
+    samples = RunSamples(
+        run, contents, uncorrected, catalog, source, split, skipped, checked, validation
+    )
     with run.locked():
         for stage in wanted:
             own_print = prints[stage.name]
-            run.check_stage(stage.name, own_print, force=force, reviewed=reviewed, told=changed)
+            run.check_stage(
+                stage.name, own_print, force=force, reviewed=reviewed, told=samples.changes
+            )
         if plan:  # before the catalog, which makes the folder a run: it would be one without a plan
             run.save_plan(plan)
         samples.save()
-        if validation:
-            run.save_catalog(
-                validation.catalog,
-                source=source,
-                split=validation.split,
-                skipped=validation.skipped,
-                checked=validation.checked,
-                name=VALIDATION,
-            )
         run.save_config(config.to_yaml())
         dry = _dry_stages(config, wanted)
         notes = [_corrections_told(corrections, config)] if reviewed else []
@@ -415,11 +410,13 @@ def run_pipeline(
             if already := folder.done:
                 _say(console, f"{stage.name}: done earlier, skipped")
             else:
+                second = samples.validation.catalog if samples.validation else None
                 _work(
                     stage,
-                    replace(everything, catalog=samples.catalog, dir=folder),
+                    replace(everything, catalog=samples.catalog, validation=second, dir=folder),
                     samples.lose if skip_bad else None,
                     dry,
+                    engine,
                 )
             seconds = float(folder.record["seconds"])
             summaries.append(StageSummary(stage.name, already, seconds, folder.summary))
@@ -433,13 +430,21 @@ def run_pipeline(
     return done
 
 
-def _work(stage: Stage, everything: StageContext, lose: Lose | None, dry: Collection[str]) -> None:
+def _work(
+    stage: Stage,
+    everything: StageContext,
+    lose: Lose | None,
+    dry: Collection[str],
+    engine: StageEngine | None,
+) -> None:
     """Runs a stage and finishes its folder."""
     config, folder = everything.config, everything.dir
 
     def work(context: StageContext) -> Mapping[str, object]:
         told(stage.name)  # to `assist_pipeline`
-        with folder.timed(), _told(stage, config, context.catalog):
+        with folder.timed(), _told(stage, config, context):
+            if engine is not None and stage.divided:
+                return engine(stage, config, context)
             summary = stage.load()(context)
             wait_for_all()
         return summary
@@ -510,9 +515,9 @@ def assist_pipeline(
     rows = {stage.name: stage for stage in stages}
     everything: StageContext | None = None
     while (name := told(None)) is not None:
-        everything = everything or _assisting(config, run)
+        everything = everything or assisting_context(config, run)
         own = declared_settings(config, name, rows[name].reads)
-        with _told(rows[name], config, everything.catalog):
+        with _told(rows[name], config, everything):
             rows[name].load()(replace(everything, config=own, dir=StageDir(run.path / name)))
             wait_for_all()
         gc.collect()
@@ -520,7 +525,7 @@ def assist_pipeline(
     return PipelineSummary(run.path, (), time.monotonic() - begun)
 
 
-def _assisting(config: RunConfig, run: RunDir) -> StageContext:
+def assisting_context(config: RunConfig, run: RunDir) -> StageContext:
     """The context that the first process keeps in the run's folder before its first stage."""
     catalog = run.load_catalog(source_tags=True)
     corrections = read_corrections(run.path, catalog) or NO_CORRECTIONS
@@ -530,10 +535,11 @@ def _assisting(config: RunConfig, run: RunDir) -> StageContext:
     return replace(silent, validation=run.load_catalog(VALIDATION) if there else None)
 
 
-def _told(stage: Stage, config: RunConfig, catalog: Catalog) -> AbstractContextManager[None]:
+def _told(stage: Stage, config: RunConfig, context: StageContext) -> AbstractContextManager[None]:
     section = getattr(config, stage.name, None)
     own = f"{stage.name}." if hasattr(section, "fit") else ""
-    return outside_faults_told(stage.name, catalog, f"{own}fit.workers")
+    samples = [*context.catalog, *(context.validation or ())]
+    return outside_faults_told(stage.name, samples, f"{own}fit.workers")
 
 
 def stages_until(
@@ -580,11 +586,14 @@ def fingerprints(
         contents: Hashes of the samples' files; None: they are read.
     """
     contents = contents or Contents()
-    lost = contents.left_out
+    lost, second_lost = contents.lost(), contents.lost(validation=True)
     digest, truth = catalog_digest(catalog, contents, lost), truth_digest(catalog, contents, lost)
     second = []
     if validation:
-        second = [catalog_digest(validation, contents), truth_digest(validation, contents)]
+        second = [
+            catalog_digest(validation, contents, second_lost),
+            truth_digest(validation, contents, second_lost),
+        ]
     prints: dict[str, dict[str, Any]] = {}
     for stage in stages:
         reads = tuple(name for name in stage.reads if name != REVIEW)

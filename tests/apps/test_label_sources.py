@@ -382,3 +382,32 @@ def test_a_full_disk_is_told(model, photos, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="No space left"):
         label(model, tar(photos, tmp_path), tmp_path / "out")
     assert not list((tmp_path / "out").glob("*tar*"))
+
+
+@pytest.mark.parametrize("source", ["files", "shards"])
+def test_processes_of_a_launcher_share_the_work(model, photos, plain, tmp_path, launched, source):
+    out = tmp_path / "out"
+    given = [photos]
+    if source == "shards":
+        given = [
+            write_tar(tmp_path / "s" / f"{name[0]}.tar", [(name, data)]).parent
+            for name, data in contents(photos)
+        ][:1]
+    command = ["-m", "weakseg", "label", model, *given, "--out", out, "--device", "cpu"]
+    (code, first), (_, second) = launched(command, command).ended()
+    assert code == 0, first
+    assert "4 masks in " in first if source == "files" else "3 masks in " in first
+    assert "masks in" not in second
+    if source == "files":
+        assert masks_in(out) == plain
+        assert len((out / "images.jsonl").read_text().splitlines()) == 4
+    (code, first), _ = launched(command, command).ended()
+    assert "0 masks in " in first
+
+
+def test_ray_brings_its_own_processes(model, photos, tmp_path, monkeypatch, weak):
+    monkeypatch.setattr("weakseg.api.process_count", lambda: 2)
+    code, _, err = weak("label", model, photos, "--out", tmp_path / "o", "--engine", "ray")
+    assert code == 2
+    assert "give the command without torchrun or accelerate launch" in err
+    assert not (tmp_path / "o").exists()

@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weakseg.runs import processes
-from weakseg.runs.processes import by_first, gathered, own_share, told, wait_for_all
+from weakseg.runs.processes import (
+    Part,
+    by_first,
+    doing_part,
+    first_process,
+    gathered,
+    own_share,
+    told,
+    wait_for_all,
+)
 from weakseg.types import RunError, exit_code
 
 SECONDS = 30
@@ -168,3 +177,30 @@ def test_who_ends_without_the_others_is_waited_for(forked):
     codes, texts = forked(leave).ended()
     assert codes == [0, 0], texts
     assert texts == ["leaves\n"] * 2
+
+
+def stage(items):
+    """What a stage does: something of all, each image by itself, and a sum."""
+    offset = by_first(lambda: min(items))
+    done = [item + offset for item in own_share(items)]
+    wait_for_all()
+    return done, sum(gathered(sum(done))), first_process()
+
+
+def test_parts_do_together_what_one_process_does():
+    items = [5, 3, 9, 4, 8]
+    expected, total, _ = stage(items)
+    with doing_part(Part(is_first=True)) as of_all:
+        assert stage(items) == ([], 0, True)
+    assert of_all.told == [3]
+    done, brought = [], []
+    for start in (0, 2, 4):
+        with doing_part(Part(start, start + 2, told=of_all.told)) as part:
+            own, _, is_first = stage(items)
+        assert not is_first
+        done += own
+        brought.append(part.brought)
+    assert done == expected
+    with doing_part(Part(is_first=True, told=of_all.told, others=brought)):
+        assert stage([10**9])[1] == total  # nothing is computed of all again
+    assert stage(items)[0] == expected

@@ -66,3 +66,14 @@ def test_a_training_on_the_cpu_does_not_keep_the_next_one_there(two_devices):
     PartialState._shared_state["debug"] = "kept"
     accelerator_for("auto", "fp32")
     assert PartialState._shared_state["debug"] == "kept"  # the same device: nothing is given up
+
+
+def test_each_process_of_a_launcher_has_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device_for("auto") == torch.device("cuda")
+    for number, gpu in enumerate(("cuda:0", "cuda:1", "cuda:0")):
+        monkeypatch.setenv("LOCAL_RANK", str(number))
+        assert device_for("cuda") == device_for("auto") == torch.device(gpu)
+    assert device_for("cuda:1") == torch.device("cuda:1")
+    assert device_for("cpu") == torch.device("cpu")

@@ -6,8 +6,10 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from weakseg.faults import FileError
 from weakseg.types import ConfigError, RunError, WeaksegError
 
 Job = Mapping[str, Any]
@@ -54,6 +56,7 @@ def map_on_ray(
 
     Raises:
         ConfigError: Ray is not installed.
+        FileError: A worker met a file that cannot be used.
         RunError: A worker met an error that the user can fix, or the cluster fails.
     """
     check_ray()
@@ -82,6 +85,9 @@ def map_on_ray(
                 result = json.loads(row["result"])
                 if "error" in result:
                     raise RunError(result["error"])
+                if "bad_file" in result:
+                    path, *rest = result["bad_file"]
+                    raise FileError(Path(path), *rest)
                 yield result
     except ray.exceptions.RayError as error:
         text = " ".join(str(error).split())[-300:]
@@ -118,6 +124,9 @@ class _Worker:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         try:
             results = self.work([json.loads(job) for job in batch["job"]])
+        except FileError as error:
+            rest = error.kind, error.found, error.remedy
+            results = [{"bad_file": [str(error.path), *rest]}]
         except WeaksegError as error:  # as a result it arrives as it is, and at once
             results = [{"error": str(error)}]
         return {"result": [json.dumps(result) for result in results]}

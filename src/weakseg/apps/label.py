@@ -12,7 +12,7 @@ from typing import Literal, Unpack
 
 from rich.console import Console
 
-from weakseg.apps.cluster import Job, Work, check_ray, map_on_ray
+from weakseg.apps.cluster import Job, Work, map_on_ray
 from weakseg.apps.label_folder import LabelFolder
 from weakseg.apps.label_shards import is_labelled, label_each, label_shard, shards_of
 from weakseg.apps.mask_shards import MASKS_AS, MasksAs
@@ -20,6 +20,7 @@ from weakseg.faults import Fault, listed
 from weakseg.files import write_atomic
 from weakseg.predict import Labeler, LabelOptions, model_folder
 from weakseg.progress import track
+from weakseg.runs.processes import first_process, gathered, own_share, wait_for_all
 from weakseg.sources.found_images import find_all
 from weakseg.sources.image_shards import TABLES, ImageShard, read_files
 from weakseg.sources.name_index import NameIndex
@@ -71,10 +72,9 @@ def label_images(
     begun = time.monotonic()
     if to not in (None, *MASKS_AS):
         raise ConfigError(f"expected masks as {', '.join(MASKS_AS)}, got {to!r}")
-    if engine == "ray":
-        check_ray()
     folder = LabelFolder(Path(out), maps)
-    folder.check()
+    if first_process():
+        folder.check()
     found = find_all(images, outside=folder.path)
     in_shards = bool(found.shards) or to not in (None, "png")
     if in_shards and (maps or tags is not None):
@@ -87,13 +87,16 @@ def label_images(
     labeler = Labeler.from_run(source, device, **options)
     named = found.images
     allowed = _tags_of(named, Path(tags), labeler) if tags is not None else [None] * len(named)
-    folder.open(
-        {"model": _digest(source), "version": _VERSION, **labeler.settings},
-        () if in_shards else (image.name for image in named),
-    )
-    names = "".join(f"{name}\n" for name in labeler.class_names)
-    write_atomic(folder.path / "classes.txt", names.encode())
-    work = _Work(folder, labeler, console or Console(quiet=True))
+    if first_process():
+        folder.open(
+            {"model": _digest(source), "version": _VERSION, **labeler.settings},
+            () if in_shards else (image.name for image in named),
+        )
+        names = "".join(f"{name}\n" for name in labeler.class_names)
+        write_atomic(folder.path / "classes.txt", names.encode())
+    wait_for_all()
+    folder.read()
+    work = _Work(folder, labeler, console if console and first_process() else Console(quiet=True))
     if engine == "ray":
         work.ray = partial(_worker, source, device, options, folder.path, maps=maps), workers
     if in_shards:
@@ -101,7 +104,10 @@ def label_images(
     else:
         pairs = [pair for pair in zip(named, allowed, strict=True) if not folder.has(*pair)]
         made, kept, bad = work.images(pairs, len(named))
-    return LabelSummary(folder.path, made, kept, tuple(bad), time.monotonic() - begun)
+    made = sum(gathered(made))
+    told = gathered([fault.model_dump() for fault in bad])
+    faults = tuple(Fault.model_validate(fault) for part in told for fault in part)
+    return LabelSummary(folder.path, made, kept, faults, time.monotonic() - begun)
 
 
 Pair = tuple[NamedImage, tuple[str, ...] | None]
@@ -121,8 +127,10 @@ class _Work:
         """Labels images; returns how many masks were made and kept, and the faults."""
         bad: dict[int, Fault] = {}
         kept = total - len(pairs)
+        wait_for_all()  # all have seen what is there
+        pairs = own_share(pairs)
         label = self._images_here if self.ray is None else self._images_on_ray
-        with track(self.console, "label", total, done=kept) as advance:
+        with track(self.console, "label", kept + len(pairs), done=kept) as advance:
             for number, fault in label(pairs):
                 if fault is not None:
                     bad[number] = fault
@@ -159,7 +167,9 @@ class _Work:
         pairs = [(shard, to or _as_it_comes(shard)) for shard in shards]
         missing = [pair for pair in pairs if not is_labelled(pair[0], self.folder.path, pair[1])]
         kept = total - len(missing)
-        with track(self.console, "label", total, done=kept, unit="shards") as advance:
+        wait_for_all()  # all have seen what is there
+        missing = list(own_share(missing))
+        with track(self.console, "label", kept + len(missing), done=kept, unit="shards") as advance:
             for count, faults in self._shards(missing):
                 made, bad = made + count, [*bad, *faults]
                 advance()

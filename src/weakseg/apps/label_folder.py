@@ -9,13 +9,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from weakseg.data.masks import write_mask
-from weakseg.files import dump_json, is_part, plain, read_json, sweep, write_atomic
+from weakseg.files import (
+    appending,
+    dump_json,
+    is_part,
+    plain,
+    read_json,
+    replacing,
+    sweep,
+    write_atomic,
+)
 from weakseg.runs.image_files import (
     has_shard_folders,
     make_shard_folders,
@@ -43,7 +52,10 @@ class LabelFolder:
 
     def __init__(self, path: Path, maps: bool) -> None:
         self.path, self.mark, self.maps = path, path / "label.json", maps
-        self.records: dict[str, dict[str, Any]] = {}
+        self.records: dict[str, int] = {}
+        """Where in `images.jsonl` the last record of each mask begins."""
+        self.log = path / "images.jsonl"
+        self._reading: BinaryIO | None = None
         self.classes: Sequence[str] = ()
         self.shards = has_shard_folders(path)
 
@@ -80,11 +92,24 @@ class LabelFolder:
                     f"{self.path} holds masks that were made otherwise ({'; '.join(changed)}); "
                     "choose another --out, or remove it"
                 )
-            self.records = dict(self._read_records())
+            self._compact()
         elif needs_shard_folders(names):
             make_shard_folders(self.path)
             self.shards = True
         write_atomic(self.mark, dump_json(wanted))
+
+    def read(self) -> None:
+        """Learns what is there, after `open` in this process or in the first of several."""
+        self.records = {mask: place for mask, place, _ in self._lines()}
+        self.shards = has_shard_folders(self.path)
+
+    def _compact(self) -> None:
+        """Leaves of each mask one record, and no half lines of a process that was killed."""
+        last = {mask: place for mask, place, _ in self._lines()}
+        with replacing(self.log) as part, part.open("wb") as file:
+            for mask, place, line in self._lines():
+                if last[mask] == place:
+                    file.write(line)
 
     def file(self, image: NamedImage, suffix: str) -> str:
         """The path of a file of an image below this folder."""
@@ -101,19 +126,16 @@ class LabelFolder:
             "tags": None if tags is None else list(tags),
         }
 
-    def _read_records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        try:
-            lines = (self.path / "images.jsonl").read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
+    def _lines(self) -> Iterator[tuple[str, int, bytes]]:
+        """The records that can be read: of which mask, where, and the line."""
+        if not self.log.is_file():
             return
-        for line in lines:
-            try:
-                record = json.loads(line)
-                mask, image = record["mask"], record["image"]
-            except (ValueError, TypeError, KeyError, RecursionError):
-                continue  # half a line of a process that was killed
-            if isinstance(mask, str) and isinstance(image, str) and "\0" not in image:
-                yield mask, record
+        with self.log.open("rb") as file:
+            place = 0
+            for line in file:
+                if (record := _record(line)) is not None:
+                    yield record["mask"], place, line
+                place += len(line)
 
     def has(self, image: NamedImage, tags: Sequence[str] | None) -> bool:
         """Whether the mask of this very image is there, and its maps if they are wanted.
@@ -122,7 +144,7 @@ class LabelFolder:
             DataError: It is there, but of another image that still exists.
         """
         mask = self.file(image, ".png")
-        record = self.records.get(mask)
+        record = self._record_at(self.records.get(mask))
         if record is None or not (self.path / mask).is_file():
             return False
         if self.maps and not (self.path / self.file(image, ".npz")).is_file():
@@ -136,6 +158,14 @@ class LabelFolder:
             return record == self.record_of(image, tags)
         except OSError:  # it is reported when it is read
             return False
+
+    def _record_at(self, place: int | None) -> dict[str, Any] | None:
+        if place is None:
+            return None
+        if self._reading is None:
+            self._reading = self.log.open("rb")
+        self._reading.seek(place)
+        return _record(self._reading.readline())
 
     @contextmanager
     def writing(self, classes: Sequence[str]) -> Iterator[Write]:
@@ -158,9 +188,10 @@ class LabelFolder:
     @contextmanager
     def recording(self) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         """A function that writes down that the mask of `record_of` is there."""
-        lines = "".join(_line(record) for record in self.records.values())
-        write_atomic(self.path / "images.jsonl", lines.encode())
-        with (self.path / "images.jsonl").open("a", encoding="utf-8") as log:
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+        with appending(self.log) as log:
 
             def record(made: Mapping[str, Any]) -> None:
                 log.write(_line(made))
@@ -216,6 +247,17 @@ def _maps_file(maps: Tensor, mask: Tensor, classes: Sequence[str]) -> bytes:
 
 def _is_there(address: str) -> bool:
     return is_url(address) or Path(address).exists()
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A record of a mask; None of what is none, as half a line of a process that was killed."""
+    try:
+        record: dict[str, Any] = json.loads(line)
+        mask, image = record["mask"], record["image"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    is_one = isinstance(mask, str) and isinstance(image, str) and "\0" not in image
+    return record if is_one else None
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -58,13 +58,19 @@ def attempted(
             if lose is None or process_count() > 1:
                 raise
             lost = _checked_lost(context, stage, error)
-            context = replace(context, catalog=lose(lost, f"{stage}: {error.found}"))
+            second = context.validation
+            kept = [sample.id for sample in second or () if sample.id not in lost]
+            catalog = lose(lost, f"{stage}: {error.found}")
+            context = replace(context, catalog=catalog, validation=second and second.subset(kept))
 
 
 def _checked_lost(context: StageContext, stage: str, error: FileError) -> list[str]:
     """The images that can no longer be read, told."""
     catalog = context.catalog
     lost = list(_lost(catalog, error))
+    if not lost and context.validation is not None:
+        catalog = context.validation
+        lost = list(_lost(catalog, error))
     if not lost:  # it is another file
         raise error
     if len(lost) > MOST_LOST * len(catalog):

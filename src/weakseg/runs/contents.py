@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from weakseg.faults import listed
-from weakseg.files import read_json, write_json
+from weakseg.files import read_json, write_long_json
 from weakseg.processors import available_processors
 from weakseg.types import Catalog, DataError, RunError, Sample
 
@@ -42,6 +42,22 @@ class _Hash(NamedTuple):
     content: str
 
 
+class _Texts(Mapping[str, str]):
+    """Hashes as the file has them, each made when it is written."""
+
+    def __init__(self, hashes: Mapping[str, _Hash]) -> None:
+        self.hashes = hashes
+
+    def __getitem__(self, name: str) -> str:
+        return f"{self.hashes[name].state} {self.hashes[name].content}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.hashes)
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """An image that a run began with and could not read any more.
@@ -50,11 +66,13 @@ class LeftOut:
         image: Its part of the hash of all images.
         truth: Its part of the hash of the true masks; empty if it has none.
         why: Where it was missed, and what was found.
+        validation: Whether it is of the second split.
     """
 
     image: str
     truth: str
     why: str
+    validation: bool = False
 
 
 class Contents:
@@ -120,16 +138,19 @@ class Contents:
         """Keeps what was taken, in place of what was kept before."""
         if self.path is None or self._saved == (self.now, self.left_out):
             return
-        hashes = {
-            kind: {name: f"{item.state} {item.content}" for name, item in known.items()}
-            for kind, known in self.now.items()
-        }
+        hashes = {kind: _Texts(known) for kind, known in self.now.items()}
         left_out = {name: asdict(item) for name, item in self.left_out.items()}
-        write_json(self.path, {**hashes, **({"left_out": left_out} if left_out else {})})
+        write_long_json(self.path, {**hashes, **({"left_out": left_out} if left_out else {})})
         self.before = {kind: dict(known) for kind, known in self.now.items()}
         self._saved = (self.before, dict(self.left_out))
 
-    def leave_out(self, catalog: Catalog, names: Iterable[str], why: str) -> None:
+    def lost(self, *, validation: bool = False) -> dict[str, LeftOut]:
+        """What the run goes on without, of its own samples or of the second split's."""
+        return {n: item for n, item in self.left_out.items() if item.validation == validation}
+
+    def leave_out(
+        self, catalog: Catalog, names: Iterable[str], why: str, *, validation: bool = False
+    ) -> None:
         """Goes on without images of which the hash is known.
 
         They count in hashes of the run as they were, so that what is finished stays finished.
@@ -138,6 +159,7 @@ class Contents:
             catalog: The samples as they were.
             names: Ids of those to leave out.
             why: Where they were missed, and what was found.
+            validation: Whether they are of the second split.
         """
         for name in names:
             sample = catalog[name]
@@ -147,15 +169,24 @@ class Contents:
                 _image_line(sample, image.content),
                 "" if mask is None else _truth_line(name, mask.content),
                 why,
+                validation,
             )
 
-    def without_lost(self, catalog: Catalog, before: Catalog, skipped: Iterable[str]) -> Catalog:
+    def without_lost(
+        self,
+        catalog: Catalog,
+        before: Catalog,
+        skipped: Iterable[str],
+        *,
+        validation: bool = False,
+    ) -> Catalog:
         """The samples that a run goes on with.
 
         Args:
             catalog: The samples that can be read now.
             before: The samples that the run had.
             skipped: Ids of those that cannot be read now.
+            validation: Whether they are of the second split.
         """
         had = {sample.id for sample in before} & self.before["images"].keys()
         have = {sample.id for sample in catalog}
@@ -164,7 +195,8 @@ class Contents:
         for name in lost:
             self.now["images"].pop(name, None)
             self.now["masks"].pop(name, None)
-        self.leave_out(before, lost, "when the run went on: it could not be read")
+        why = "when the run went on: it could not be read"
+        self.leave_out(before, lost, why, validation=validation)
         if not self.left_out.keys() & have:
             return catalog
         return catalog.subset([name for name in have if name not in self.left_out])

@@ -101,9 +101,16 @@ class StageContext:
             done: Pieces already there from an interrupted run.
             unit: Name of a piece, for the speed.
         """
+        if not total:  # nothing is this process's
+            yield _unseen
+            return
         with progress.track(self.console, label, total, done=done, unit=unit) as shown:
             if not first_process():
                 yield shown
                 return
             with noted(self.dir.path, shown, label, total=total, done=done, unit=unit) as advance:
                 yield advance
+
+
+def _unseen(n: int = 1, **fields: object) -> None:
+    """An `Advance` that nobody sees."""

@@ -6,13 +6,13 @@ import gc
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from weakseg.faults import FileError
 from weakseg.processors import free_memory
 from weakseg.training.memory import is_out_of_memory
-from weakseg.types import Catalog, RunError
+from weakseg.types import RunError, Sample
 
 _DEAD = ("is killed by signal", "exited unexpectedly")
 _GIGABYTE = 1e9
@@ -31,12 +31,12 @@ class ReaderEndedError(RunError):
 
 
 @contextmanager
-def outside_faults_told(stage: str, catalog: Catalog, workers: str) -> Iterator[None]:
+def outside_faults_told(stage: str, samples: Iterable[Sample], workers: str) -> Iterator[None]:
     """Turns what is no fault of weakseg into an error that says how to go on.
 
     Args:
         stage: What is running.
-        catalog: Its images.
+        samples: Its images.
         workers: The setting of how many processes read for it, as `fit.workers`.
 
     Raises:
@@ -47,7 +47,7 @@ def outside_faults_told(stage: str, catalog: Catalog, workers: str) -> Iterator[
     try:
         yield
     except FileError as error:
-        if error.path not in {sample.image for sample in catalog}:
+        if error.path not in {sample.image for sample in samples}:
             raise
         remedy = (
             "put the file back as it was and give the same command again, or give it with "

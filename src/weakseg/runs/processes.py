@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
@@ -33,8 +34,59 @@ _TOLD = 5.0
 """Seconds that a process which fails waits until the others have heard why."""
 
 
+@dataclass
+class Part:
+    """A part of a stage's images, done as one of many processes would, which need not meet.
+
+    Attributes:
+        start: The first of the images.
+        stop: The one behind the last.
+        is_first: Whether it also does what the first process does.
+        told: What the first process says to all, in turn; what is not there yet it adds.
+        brought: What this part brings where all is gathered, in turn.
+        others: What each other part brought, known to the first.
+    """
+
+    start: int = 0
+    stop: int = 0
+    is_first: bool = False
+    told: list[Any] = field(default_factory=list)
+    brought: list[Any] = field(default_factory=list)
+    others: Sequence[Sequence[Any]] = ()
+    turn: int = 0
+
+    def gathered(self, value: Any) -> list[Any]:
+        """What all parts bring in this turn, as far as it is known."""
+        turn = len(self.brought)
+        self.brought.append(plain(value))
+        return [value, *(other[turn] for other in self.others)]
+
+    def by_first(self, function: Callable[[], Any]) -> Any:
+        """What the first process says in this turn."""
+        if self.turn == len(self.told):
+            self.told.append(plain(function()))
+        self.turn += 1
+        return self.told[self.turn - 1]
+
+
+_part: Part | None = None
+
+
+@contextmanager
+def doing_part(part: Part) -> Iterator[Part]:
+    """In the block this process does a part of a stage's images; those of all parts are all."""
+    global _part  # noqa: PLW0603
+    _part = part
+    try:
+        yield part
+    finally:
+        _part = None
+
+
 def process_number() -> int:
     """The number of this process among those of its launcher, from 0."""
+    if _part is not None:
+        return 0 if _part.is_first else 1
     return int(os.environ.get("RANK", "0"))
 
 
@@ -50,12 +102,15 @@ def process_count() -> int:
 
 def own_share(items: Sequence[Item]) -> Sequence[Item]:
     """The items that this process works on; those of all processes are all, none twice."""
+    if _part is not None:
+        return items[_part.start : _part.stop]
     return items[process_number() :: process_count()]
 
 
 def wait_for_all() -> None:
     """Returns when all processes have come here."""
-    gathered(None)
+    if _part is None:
+        gathered(None)
 
 
 def gathered(value: Value) -> list[Value]:
@@ -64,6 +119,8 @@ def gathered(value: Value) -> list[Value]:
     Args:
         value: Anything that JSON holds, and numbers of arrays.
     """
+    if _part is not None:
+        return _part.gathered(value)
     if process_count() == 1:
         return [value]
     return _together().gathered(value)
@@ -75,6 +132,9 @@ def by_first(function: Callable[[], Value]) -> Value:
     Args:
         function: Gives anything that JSON holds; called in the first process only.
     """
+    if _part is not None:
+        said: Value = _part.by_first(function)
+        return said
     found: Value = told(function() if first_process() else None)
     return found
 

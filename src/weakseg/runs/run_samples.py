@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from weakseg.faults import listed
 from weakseg.runs.contents import Contents
 from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.types import Catalog
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A second split of the source, on which the segmentation network is tried.
+
+    Attributes:
+        catalog: Its samples.
+        split: Its name.
+        skipped: Ids of images left out because they are bad.
+        checked: Hash of what was checked.
+    """
+
+    catalog: Catalog
+    split: str
+    skipped: Sequence[str] = ()
+    checked: str = ""
 
 
 @dataclass
@@ -25,6 +42,7 @@ class RunSamples:
         split: The source's split.
         skipped: Ids of images left out because they were bad when the source was checked.
         checked: Hash of what was checked.
+        validation: The second split, if there is one.
     """
 
     run: RunDir
@@ -35,6 +53,7 @@ class RunSamples:
     split: str | None
     skipped: Sequence[str]
     checked: str
+    validation: Validation | None = None
 
     def save(self) -> None:
         """Keeps all of it in the run's folder."""
@@ -43,37 +62,49 @@ class RunSamples:
             self.catalog,
             source=self.source,
             split=self.split,
-            skipped=sorted({*self.skipped, *self.contents.left_out}),
+            skipped=sorted({*self.skipped, *self.contents.lost()}),
             checked=self.checked,
             uncorrected=self.uncorrected,
         )
+        if (second := self.validation) is not None:
+            lost = self.contents.lost(validation=True)
+            self.run.save_catalog(
+                second.catalog,
+                source=self.source,
+                split=second.split,
+                skipped=sorted({*second.skipped, *lost}),
+                checked=second.checked,
+                name=VALIDATION,
+            )
 
     def lose(self, lost: Sequence[str], why: str) -> Catalog:
         """Leaves out images that cannot be read any more, and keeps that.
 
         Args:
-            lost: Their ids.
+            lost: Their ids, of the run's own samples or of the second split.
             why: Where they were missed, and what was found.
 
         Returns:
-            The samples that are left.
+            The run's own samples that are left.
         """
+        if (second := self.validation) is not None:
+            theirs = [sample.id for sample in second.catalog if sample.id in lost]
+            self.contents.leave_out(second.catalog, theirs, why, validation=True)
+            others = [sample.id for sample in second.catalog if sample.id not in lost]
+            self.validation = replace(second, catalog=second.catalog.subset(others))
+            lost = [name for name in lost if name not in theirs]
         self.contents.leave_out(self.uncorrected, lost, why)
         kept = [sample.id for sample in self.catalog if sample.id not in self.contents.left_out]
         self.catalog = self.catalog.subset(kept)
         self.save()
         return self.catalog
 
-    def changes(self, validation: Catalog | None) -> dict[str, str]:
-        """What changed of the samples since the run was made, by keys of fingerprints.
-
-        Args:
-            validation: The second split.
-        """
+    def changes(self) -> dict[str, str]:
+        """What changed of the samples since the run was made, by keys of fingerprints."""
         found = self.contents.changes(self.uncorrected, self.run.load_catalog(source_tags=True))
-        if validation and (self.run.path / VALIDATION).is_file():
-            second = self.contents.changes(validation, self.run.load_catalog(VALIDATION))
-            if second:
+        if self.validation is not None and (self.run.path / VALIDATION).is_file():
+            had = self.run.load_catalog(VALIDATION)
+            if second := self.contents.changes(self.validation.catalog, had):
                 found["validation"] = "; ".join(second.values())
         return found
 

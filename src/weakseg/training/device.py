@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Literal
 
@@ -19,20 +20,24 @@ def device_for(device: torch.device | str) -> torch.device:
     """The device of a name.
 
     Args:
-        device: `auto` (CUDA, then MPS, then the CPU), or any device of torch.
+        device: `auto` (CUDA, then MPS, then the CPU), or any device of torch. Of the GPUs of a
+            machine each process of a launcher has its own.
 
     Raises:
         ConfigError: torch knows no such device, or this machine has none.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        return torch.device(next((name for name, found in there.items() if found), "cpu"))
+        device = next((name for name, found in there.items() if found), "cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError:
         raise ConfigError(f"device: expected auto, cpu, cuda or mps, got {device!r}") from None
     if not there.get(chosen.type, True):
         raise ConfigError(f"device: this machine has no {chosen.type}; use auto or cpu")
+    if str(chosen) == "cuda" and "LOCAL_RANK" in os.environ:
+        number = int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count()
+        return torch.device("cuda", number)
     return chosen
 
 

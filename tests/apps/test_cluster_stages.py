@@ -1,0 +1,103 @@
+"""A run's stages by workers, each of which does parts of the images: the same results."""
+
+import json
+
+import pytest
+
+from weakseg import api
+from weakseg.apps import cluster, cluster_stages
+from weakseg.data.images import read_mask
+from weakseg.demo_data.data_set import write_demo
+from weakseg.runs.image_maps import ImageMaps
+from weakseg.types import ConfigError
+
+SET = (
+    "device=cpu",
+    "precision=fp32",
+    "fit.epochs=1",
+    "fit.batch_size=4",
+    "fit.workers=0",
+    "augment.crop=64",
+    "augment.long_side=[64, 80]",
+    "cams.long_side=64",
+    "cams.scales=[1.0]",
+    "cams.batch_size=1",
+    "spread.scales=[1.0]",
+    "prototypes.clusters=2",
+    "amr.compensation=false",
+    "evidence.images=0",
+    "seeds.long_side=64",
+    "relate.fit.epochs=1",
+    "relate.fit.batch_size=4",
+    "relate.fit.workers=0",
+    "relate.augment.crop=64",
+    "relate.augment.long_side=[64, 80]",
+)
+OPTIONS = {"preset": "fast", "overrides": SET, "until": "masks"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stages") / "data"
+    write_demo(folder, count=7, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    return api.run(data, tmp_path_factory.mktemp("stages") / "alone", **OPTIONS).run
+
+
+def assert_same(run, alone):
+    samples = json.loads((alone / "catalog.json").read_text())["samples"]
+    for sample in samples:
+        for stage in ("cams", "spread", "walk"):
+            one, other = (ImageMaps.load(each, stage, sample["id"]) for each in (alone, run))
+            for kind, maps in one.maps.items():
+                assert maps.shape == other.maps[kind].shape
+                assert maps.numel() == 0 or float((maps - other.maps[kind]).abs().max()) < 0.01
+        for stage in ("seeds", "masks"):
+            one, other = (read_mask(each / stage / f"{sample['id']}.png") for each in (alone, run))
+            assert float((one == other).float().mean()) > 0.99
+    for stage in ("cams", "spread", "seeds", "walk", "masks"):
+        one, other = (
+            json.loads((each / stage / "done.json").read_text())["summary"] for each in (alone, run)
+        )
+        share, other_share = (each.pop("mean_foreground", 0.0) for each in (one, other))
+        assert other == one
+        assert abs(share - other_share) < 1e-3
+
+
+def test_parts_of_stages_make_the_run_that_one_process_makes(alone, data, tmp_path, monkeypatch):
+    done = []
+
+    def parts(make, jobs, *, batch, workers):
+        assert (batch, workers) == (1, 3)
+        for job in reversed(jobs):  # workers end in any order
+            done.append(job)
+            yield from make()([json.loads(json.dumps(job))])
+
+    monkeypatch.setattr(cluster_stages, "_LEAST", 2)
+    monkeypatch.setattr(cluster_stages, "map_on_ray", parts)
+    monkeypatch.setattr(cluster, "check_ray", lambda: None)
+    out = tmp_path / "run"
+    api.run(data, out, engine="ray", workers=3, **OPTIONS)
+    assert [(job["start"], job["stop"]) for job in done[:4]] == [(6, 7), (4, 6), (2, 4), (0, 2)]
+    assert len(done) == 5 * 4
+    assert_same(out, alone)
+    # Here or there, it is the same run; what is finished is not done again.
+    assert all(stage.skipped for stage in api.run(data, out, **OPTIONS).stages)
+    masks = {path: path.stat().st_mtime_ns for path in (out / "masks").glob("*.png")}
+    (out / "masks" / "done.json").unlink()
+    next(iter(masks)).unlink()
+    api.run(data, out, engine="ray", workers=3, **OPTIONS)
+    again = {path for path, at in masks.items() if path.stat().st_mtime_ns != at}
+    assert again == {next(iter(masks))}
+    assert_same(out, alone)
+
+
+def test_ray_and_launchers_do_not_go_together(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(api, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match="brings its own processes"):
+        api.run(data, tmp_path / "run", engine="ray", **OPTIONS)
+    assert not (tmp_path / "run").exists()
