@@ -12,6 +12,7 @@ from weakseg.apps.report import doubts, page, pictures, viewer, write_report
 from weakseg.apps.report.facts import read_facts
 from weakseg.apps.review.photo_desk import Patch, PhotoDesk
 from weakseg.cli import main
+from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.types import RunError
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -204,6 +205,26 @@ def test_of_very_many_images_the_doubtful_are_in_the_list(drawing, monkeypatch):
     assert len(told["images"]) == 20
     assert told["images"][0][0] == "zz"
     assert "20 of 31 images are in this list" in found.text
+
+
+def test_images_of_the_second_split_are_in_the_list_with_what_the_network_found(drawing):
+    drawing.add("a", ["cat"])
+    run = drawing.run()
+    second = drawing.__class__(drawing.folder / "second", drawing.classes)
+    second.add("new", ["dog"])
+    RunDir(run).save_catalog(second.catalog, source=drawing.folder, split="val", name=VALIDATION)
+    (run / "validate").mkdir()
+    for file in ("fingerprint.json", "done.json"):
+        shutil.copyfile(run / "cams" / file, run / "validate" / file)
+    shutil.copyfile(run / "masks" / "a.png", run / "validate" / "new.png")
+    found = Page(write_report(run))
+    told = viewed(found)
+    assert told["splits"] == ["", "val"]
+    (row,) = (row for row in told["images"] if row[0] == "new")
+    assert row[1:5] == [[2], 1, "open", []]
+    (picture,) = told["pictures"]
+    assert [title for title, _ in picture[1]] == ["prediction"]
+    assert any(a.get("name") == "split" for a in found.named("select"))
 
 
 def test_what_people_corrected_is_shown_as_corrected(drawing):
