@@ -13,7 +13,8 @@ from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps
 from weakseg.runs.run_dir import RunDir
 from weakseg.runs.stage_dir import StageDir
-from weakseg.stages.evidence import _Learnt, evidence, evidence_strengths
+from weakseg.stages.evidence import _Learnt, along_colours, evidence, evidence_strengths
+from weakseg.stages.surface_words import Surfaces
 from weakseg.types import Catalog, Sample
 
 SIZE = 192
@@ -171,19 +172,40 @@ def learnt(strength, alone):
 
 
 MAPS = torch.tensor([[[0.8, 0.6, 0.2, 0.0]], [[0.2, 0.3, 0.1, 0.0]]])
-WORDS = [torch.tensor([[0, 1, 1, 1]])]
+SURFACES = Surfaces(
+    [torch.tensor([[0, 1, 1, 1]])],
+    torch.tensor([0, 80, 160, 240], dtype=torch.uint8).expand(3, 1, 4),
+    torch.zeros(1),
+)
+BOTH = [[[0, 0.6, 0.2, 0]], [[0, 0.3, 0.1, 0]]]  # no more than both say
+ALONE = [[[0, 1, 1, 0]], [[0, 0.5, 0.5, 0]]]  # what surfaces say, divided by the maps
 
 
 @pytest.mark.parametrize(
-    ("strength", "alone", "expected"),
-    [
-        (1, False, [[[0, 0.6, 0.2, 0]], [[0, 0.3, 0.1, 0]]]),  # no more than both say
-        (1, True, [[[0, 1, 1, 0]], [[0, 0.5, 0.5, 0]]]),  # what surfaces say, divided by the maps
-        (0, True, MAPS.tolist()),
-        (0, False, MAPS.tolist()),
-        (0.5, True, [[[0, 0.6**0.5, 0.2**0.5, 0]], [[0, 0.15**0.5, 0.05**0.5, 0]]]),
-    ],
+    ("strength", "alone", "said"),
+    [(1, False, BOTH), (1, True, ALONE), (0, True, ALONE), (0, False, BOTH), (0.5, True, ALONE)],
 )
-def test_maps_and_surfaces_together(plates, strength, alone, expected):
-    found = learnt(strength, alone).weighed(plates.samples[0], WORDS, torch.tensor([0, 1]), MAPS)
-    assert torch.allclose(found, torch.tensor(expected, dtype=torch.float32), atol=1e-4)
+def test_maps_and_surfaces_together(plates, strength, alone, said):
+    found = learnt(strength, alone).weighed(plates.samples[0], SURFACES, torch.tensor([0, 1]), MAPS)
+    averaged = along_colours(torch.tensor(said, dtype=torch.float32), SURFACES.picture)
+    assert torch.allclose(found, averaged**strength * MAPS ** (1 - strength), atol=1e-4)
+
+
+def test_what_surfaces_say_ends_where_the_colour_does():
+    picture = torch.full((3, 24, 24), 60, dtype=torch.uint8)
+    picture[:, :, 12:] = 200
+    maps = torch.zeros(1, 24, 24)
+    maps[:, 8:16, 2:10] = 1
+    found = along_colours(maps, picture)[0]
+    assert float(found[:, 12:].max()) < 0.1
+    assert float(found[2:22, :12].min()) > 0.1  # it fills its side of the edge
+    assert float(found[2:22, :12].std()) < float(maps[0, 2:22, :12].std())
+    half = along_colours(maps, picture[:, ::2, ::2])  # a picture of another size
+    assert half.shape == maps.shape
+
+
+def test_a_picture_of_one_colour_keeps_the_sum():
+    maps = torch.zeros(1, 64, 64)
+    maps[:, 30:34, 30:34] = 1
+    found = along_colours(maps, torch.full((3, 64, 64), 7, dtype=torch.uint8))
+    assert float(found.sum()) == pytest.approx(16, rel=0.02)

@@ -8,6 +8,7 @@ from itertools import chain
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from weakseg.ops.cams import upsampled
 from weakseg.ops.evidence import (
@@ -26,6 +27,7 @@ from weakseg.ops.evidence import (
     standardized,
     told_apart,
 )
+from weakseg.ops.pamr import PAMRSettings, pamr
 from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import (
@@ -33,7 +35,7 @@ from weakseg.runs.image_maps import (
 )
 from weakseg.runs.processes import own_share
 from weakseg.stages.evidence_parts import MapsBefore, compared_parts
-from weakseg.stages.surface_words import WORDS, SurfaceWords, some_of
+from weakseg.stages.surface_words import WORDS, Surfaces, SurfaceWords, some_of
 from weakseg.training.memory import kept_memory
 from weakseg.types import Sample
 
@@ -43,6 +45,10 @@ _LOCAL = 0.01
 _CAUTION = {"untagged": 8, "others": 3}
 """How much w falls where small surfaces tell less than whole images, see `evidence`; more among
 images of no tag, where nothing else holds it back. Settled on by the truth of four data sets."""
+
+_COLOURS = PAMRSettings(iterations=5, dilations=(1, 2, 4, 8))
+"""Neighbours of cells of 4 pixels: what surfaces say spreads to what looks alike within 32 pixels,
+and on from there."""
 
 
 @kept_memory()
@@ -54,10 +60,13 @@ def evidence(context: StageContext) -> Mapping[str, object]:
     absent is not the class. A logistic regression of the images' visual words (surfaces), held out
     from the images it learnt from, says of every position how far its surface speaks for the tag,
     in log odds e; t parts them best (`excess_threshold`). With a strength w, by class, a map m
-    becomes
+    becomes P^w · m^(1 − w), where P is
 
-        (σ(e − t) · m)^w · m^(1 − w): no more than both say, or
-        (σ(e − t) · m')^w · m^(1 − w): what surfaces say, where m' is the class's share of the maps.
+        σ(e − t) · m: no more than both say, or
+        σ(e − t) · m': what surfaces say, where m' is the class's share of the maps,
+
+    averaged over neighbours of like colour (`pamr`): what surfaces tell ends where the surface
+    does.
 
     Images without any tag are the better witnesses: what they show is no class's. Where there are
     enough, e tells images with any tag from them. Then a class is given to what surfaces say, where
@@ -75,20 +84,27 @@ def evidence(context: StageContext) -> Mapping[str, object]:
     catalog, settings = context.catalog, context.config.evidence
     maps_before = MapsBefore.of(context)
     samples = some_of(catalog.samples, settings.images)
-    surfaces = SurfaceWords.found(context, samples)
-    learnt = _learnt(context, samples, surfaces, maps_before)
+    surface_words = SurfaceWords.found(context, samples)
+    learnt = _learnt(context, samples, surface_words, maps_before)
     own = own_share(catalog.samples)
     pending = [s for s in own if not context.dir.image_file(s.id, ".npz").is_file()]
-    known = [(s, learnt.words[s.id]) for s in pending if s.id in learnt.words]
-    others = surfaces.of(context, [s for s in pending if s.id not in learnt.words])
+    known = [(s, learnt.surfaces[s.id]) for s in pending if s.id in learnt.surfaces]
+    others = surface_words.of(context, [s for s in pending if s.id not in learnt.surfaces])
     with context.track("evidence", len(own), done=len(own) - len(pending)) as advance:
-        for sample, words in chain(known, ((s, words) for s, words, _ in others)):
+        for sample, surfaces in chain(known, others):
             kept, maps = maps_before.load(sample)
             if len(maps):
-                maps = learnt.weighed(sample, words, kept.classes, maps)
+                maps = learnt.weighed(sample, surfaces, kept.classes, maps)
             ImageMaps(kept.classes, kept.size, {"evidence": maps}).save(context.dir, sample.id)
             advance()
     return learnt.record(catalog.classes)
+
+
+def along_colours(maps: Tensor, picture: Tensor) -> Tensor:
+    """Maps [n,h,w] averaged over neighbours of like colour in the picture [3,H,W] (`pamr`)."""
+    size = (maps.shape[-2], maps.shape[-1])
+    image = functional.interpolate(picture[None].float(), size=size, mode="area")
+    return pamr(image, maps[None], _COLOURS)[0].clamp(0, 1)
 
 
 def evidence_strengths(context: StageContext, witnesses: str | None = None) -> Tensor:
@@ -115,7 +131,7 @@ class _Learnt:
         witnesses: `untagged` (images without any tag) or `others` (without the class's).
         told: The classifier of word histograms, of one column or one for each class.
         fold: Of each image learnt from, by id.
-        words: The same images' words, by stage.
+        surfaces: The same images' surfaces.
         thresholds: By class, in log odds.
         strengths: By class, 0..1.
         alone: By class, bool: whether surfaces alone say where it is.
@@ -124,7 +140,7 @@ class _Learnt:
     witnesses: str
     told: HeldOut
     fold: Mapping[str, int]
-    words: Mapping[str, list[Tensor]]
+    surfaces: Mapping[str, Surfaces]
     thresholds: Tensor
     strengths: Tensor
     alone: Tensor
@@ -147,31 +163,32 @@ class _Learnt:
             },
         }
 
-    def weighed(
-        self, sample: Sample, words: Sequence[Tensor], classes: Tensor, maps: Tensor
-    ) -> Tensor:
+    def weighed(self, sample: Sample, surfaces: Surfaces, classes: Tensor, maps: Tensor) -> Tensor:
         """An image's maps [n,h,w] of these classes [n], weighed by what other images taught."""
         fold = self.fold.get(sample.id)
         weights = self.told.weights.mean(dim=0) if fold is None else self.told.weights[fold]
-        found = (evidence_map(weights, words) - self.thresholds[:, None, None]).sigmoid()
+        found = (evidence_map(weights, surfaces.words) - self.thresholds[:, None, None]).sigmoid()
         said = upsampled(found[classes], (maps.shape[-2], maps.shape[-1])).clamp(0, 1)
         strength, alone = (each[classes, None, None] for each in (self.strengths, self.alone))
         share = maps / maps.amax(dim=0).clamp_min(1e-6)
-        weighed: Tensor = (said * torch.where(alone, share, maps)) ** strength
-        return weighed * maps ** (1 - strength)
+        weighed = along_colours(said * torch.where(alone, share, maps), surfaces.picture)
+        both: Tensor = weighed**strength * maps ** (1 - strength)
+        return both
 
 
 def _learnt(
     context: StageContext,
     samples: list[Sample],
-    surfaces: SurfaceWords,
+    surface_words: SurfaceWords,
     maps_before: MapsBefore,
 ) -> _Learnt:
     """What the images say of each other."""
     tags = torch.zeros(len(samples), len(context.catalog.classes), dtype=torch.bool)
     for place, sample in enumerate(samples):
         tags[place, list(sample.tags)] = True
-    words, last = surfaces.gathered(context, samples, "surfaces")
+    surfaces = surface_words.gathered(context, samples, "surfaces")
+    words = [each.words for each in surfaces]
+    last = torch.stack([each.features for each in surfaces])
     tagged = tags.any(dim=1, keepdim=True)
     untagged = min(int(tagged.sum()), int((~tagged).sum())) >= FOLDS
     target = tagged if untagged else tags
@@ -198,7 +215,7 @@ def _learnt(
         witnesses,
         told,
         fold,
-        {s.id: own for s, own in zip(samples, words, strict=True)},
+        {s.id: own for s, own in zip(samples, surfaces, strict=True)},
         thresholds,
         strengths.expand(tags.shape[1]),
         torch.tensor(alone),

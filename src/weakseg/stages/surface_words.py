@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from weakseg.models.amr import AMR, AMRSettings
 from weakseg.ops.evidence import nearest_words
@@ -26,6 +27,21 @@ surroundings, so that they tell of a place what is there."""
 _IMAGES = 128
 _POSITIONS = 20_000
 """From how many images, and of how many positions, words are made."""
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """What is kept of an image.
+
+    Attributes:
+        words: Its words by stage, int16 [h,w], the finest grid first.
+        picture: The image on the finest grid, uint8 [3,h,w].
+        features: Its mean last features, float32 [C].
+    """
+
+    words: list[Tensor]
+    picture: Tensor
+    features: Tensor
 
 
 @dataclass(frozen=True)
@@ -82,8 +98,8 @@ class SurfaceWords:
     @torch.no_grad()
     def of(
         self, context: StageContext, samples: Sequence[Sample]
-    ) -> Iterator[tuple[Sample, list[Tensor], Tensor]]:
-        """Of each image its words by stage, int16 [h,w], and its mean last features [C]."""
+    ) -> Iterator[tuple[Sample, Surfaces]]:
+        """The surfaces of each image, in any order."""
         for batch, images in map_batches(context, samples):
             pyramid = self.network.pyramid(images.to(self.network.mean.device))
             for place, sample in enumerate(batch):
@@ -99,19 +115,28 @@ class SurfaceWords:
                         STAGES, self.means, self.deviations, self.centres, strict=True
                     )
                 ]
-                yield sample, words, pyramid[-1][place].float().mean(dim=(1, 2)).cpu()
+                picture = functional.interpolate(
+                    images[place : place + 1].float(), size=words[0].shape, mode="area"
+                )
+                yield (
+                    sample,
+                    Surfaces(
+                        words,
+                        picture[0].round().to(torch.uint8),
+                        pyramid[-1][place].float().mean(dim=(1, 2)).cpu(),
+                    ),
+                )
 
     def gathered(
         self, context: StageContext, samples: Sequence[Sample], name: str
-    ) -> tuple[list[list[Tensor]], Tensor]:
-        """`of` of all these images, in their order: their words, and their mean features [N,C]."""
-        found: dict[str, tuple[list[Tensor], Tensor]] = {}
+    ) -> list[Surfaces]:
+        """`of` of all these images, in their order."""
+        found: dict[str, Surfaces] = {}
         with context.track(name, len(samples)) as advance:
-            for sample, words, last in self.of(context, samples):
-                found[sample.id] = words, last
+            for sample, surfaces in self.of(context, samples):
+                found[sample.id] = surfaces
                 advance()
-        ordered = [found[sample.id] for sample in samples]
-        return [words for words, _ in ordered], torch.stack([last for _, last in ordered])
+        return [found[sample.id] for sample in samples]
 
 
 def some_of(samples: Sequence[Sample], most: int) -> list[Sample]:

@@ -97,9 +97,9 @@ def _judge(
     context: StageContext, samples: list[Sample], tags: Tensor, figures: list[ClassFigures]
 ) -> None:
     """What images held out tell of each class, put into its figures."""
-    surface_words = SurfaceWords.found(context, samples)
-    words, last = surface_words.gathered(context, samples, "verify")
-    told = held_out(standardized(last), tags)
+    found = SurfaceWords.found(context, samples).gathered(context, samples, "verify")
+    words = [each.words for each in found]
+    told = held_out(standardized(torch.stack([each.features for each in found])), tags)
     surfaces = held_out(histograms_of(words, WORDS), tags)
     for k, own in enumerate(figures):
         own.guessed = float(told.chance[k])
