@@ -93,17 +93,19 @@ def log_of(folder):
     ]
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("at", [1, 4, 8])
-def test_resuming_gives_what_not_interrupting_gives(tmp_path, at):
+def test_resuming_gives_what_not_interrupting_gives(tmp_path, at, optimizer):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
+    settings = SETTINGS.model_copy(update={"optimizer": optimizer})
     whole = Line()
-    train(whole, straight)
+    train(whole, straight, settings)
     with pytest.raises(KeyboardInterrupt):
-        train(Line(interrupt_at=at), broken)
+        train(Line(interrupt_at=at), broken, settings)
     assert steps_done(broken) == at
     resumed = Line()
     torch.nn.init.zeros_(resumed.layer.weight)
-    summary = train(resumed, broken)
+    summary = train(resumed, broken, settings)
     assert summary.resumed_at == at
     assert summary.steps == 9
     assert resumed.calls == 9 - at
@@ -230,6 +232,20 @@ def test_only_weights_decay(tmp_path):
     train(task, tmp_path, SETTINGS.model_copy(update={"weight_decay": 0.1}))
     assert (task.layer.weight.abs() < before[0].abs()).all()
     assert torch.equal(task.layer.bias, before[1])
+
+
+def test_adamw_steps_by_the_learning_rate_however_long_the_gradient(tmp_path):
+    class Steep(Line):
+        def forward(self, batch):
+            return {"loss": 1e4 * self.layer.weight.sum() + 1e-4 * self.layer.bias.sum()}
+
+    task = Steep()
+    before = [p.detach().clone() for p in task.parameters()]
+    settings = SETTINGS.model_copy(update={"optimizer": "adamw", "weight_decay": 0.0, "clip": 0.0})
+    train(task, tmp_path, settings)
+    steps = sum(line["lr"] for line in log_of(tmp_path))
+    for parameter, old, scale in zip(task.parameters(), before, (1, 10), strict=True):
+        assert torch.allclose(old - parameter, torch.tensor(scale * steps), rtol=1e-3)
 
 
 def test_a_loss_that_is_no_number_stops_with_a_remedy(tmp_path):

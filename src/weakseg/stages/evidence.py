@@ -42,9 +42,9 @@ from weakseg.types import Sample
 _LOCAL = 0.01
 """Share of an image's positions, those with most evidence, by which local evidence is judged."""
 
-_CAUTION = {"untagged": 8, "others": 3}
+_CAUTION = {"untagged": 4, "others": 1}
 """How much w falls where small surfaces tell less than whole images, see `evidence`; more among
-images of no tag, where nothing else holds it back. Settled on by the truth of four data sets."""
+images of no tag, where nothing else holds it back."""
 
 _COLOURS = PAMRSettings(iterations=5, dilations=(1, 2, 4, 8))
 """Neighbours of cells of 4 pixels: what surfaces say spreads to what looks alike within 32 pixels,

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -43,8 +43,10 @@ class FitSettings(BaseModel):
             decays over as many. None: after the epochs.
         batch_size: Images a step, over all processes and accumulated pieces.
         accumulate: Pieces that a batch is computed in; more need less memory.
+        optimizer: `sgd`, gradient descent with momentum, or `adamw` (Loshchilov and Hutter, ICLR
+            2019), which divides each weight's step by its gradients' usual size.
         lr: Learning rate at its highest.
-        momentum: Of stochastic gradient descent.
+        momentum: Of gradient descent; `adamw` has its usual 0.9 and 0.999.
         weight_decay: Of all weights with more than one dimension.
         power: Of the polynomial decay to zero.
         warmup: Share of the steps in which the learning rate rises from zero.
@@ -64,6 +66,7 @@ class FitSettings(BaseModel):
     steps: int | None = Field(None, ge=1, description="most steps in all; null: all of the epochs")
     batch_size: int = Field(16, ge=1, description="images per step")
     accumulate: int = Field(1, ge=1, description="pieces that a batch is computed in")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd or adamw")
     lr: float = Field(0.02, gt=0, description="highest learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="of gradient descent")
     weight_decay: float = Field(1e-4, ge=0, description="of weights with more than one dimension")
@@ -263,8 +266,8 @@ def _mean(logged: Mapping[str, float], accelerator: Accelerator) -> dict[str, fl
     return dict(zip(logged, mean.tolist(), strict=True))
 
 
-def _optimizer(task: nn.Module, settings: FitSettings) -> torch.optim.SGD:
-    """Gradient descent on the task's groups, each split into what decays and what does not."""
+def _optimizer(task: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
+    """The optimizer of the task's groups, each split into what decays and what does not."""
     groups: Iterable[dict[str, Any]] = task.parameter_groups()  # type: ignore[operator]
     split = []
     for group in groups:
@@ -273,6 +276,8 @@ def _optimizer(task: nn.Module, settings: FitSettings) -> torch.optim.SGD:
             if parameters:
                 decay = settings.weight_decay if decays else 0.0
                 split.append({**group, "params": parameters, "weight_decay": decay})
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(split, lr=settings.lr)
     return torch.optim.SGD(split, lr=settings.lr, momentum=settings.momentum)
 
 
@@ -384,7 +389,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tens
     own["state"] = state
     optimizer.load_state_dict(own)
     for parameter, kept in optimizer.state.items():
-        if any(value.shape != parameter.shape for value in kept.values()):
+        if any(value.ndim and value.shape != parameter.shape for value in kept.values()):
             raise ValueError("the optimizer's state is of another network")
 
 
