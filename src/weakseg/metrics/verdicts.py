@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from weakseg.metrics.estimates import Estimate
+
 HARDLY_TOLD, NOT_TOLD = 0.25, 0.1
 """Of the way from guessing to certainty: below it, tags are told hardly, or not."""
 
@@ -76,6 +78,8 @@ class ClassFigures:
             few images, or nothing on one side.
         by_others: How strongly small surfaces tell it from other classes' images, where no image
             is without a tag; 0 where some are.
+        sureness: How sure its masks are of themselves, 0..1.
+        estimate: What the intersection over union of its masks is likely to be; None: no images.
     """
 
     images: int = 0
@@ -89,6 +93,8 @@ class ClassFigures:
     against_outside: float = 0.0
     distinct: float | None = None
     by_others: float = 0.0
+    sureness: float = 0.0
+    estimate: Estimate | None = None
 
 
 def verdicts(figures: Mapping[str, ClassFigures]) -> list[Verdict]:
@@ -117,23 +123,23 @@ def _of_class(name: str, own: ClassFigures) -> Iterable[tuple[Severity, str]]:
             f"{own.without_mask} of {own.images} images that show it have no pixel of it; another "
             "class may take its place, or refine.threshold is too high",
         )
-    trust = _trust(own.told, own.guessed)
+    told = trust(own.told, own.guessed)
     if own.told is None:
         yield (
             "yellow",
             f"in {own.images} image{'s' * (own.images != 1)} only, or in nearly all: whether it "
             "can be told apart is not known; add images with and without it",
         )
-    elif trust < HARDLY_TOLD:
+    elif told < HARDLY_TOLD:
         yield (
-            "red" if trust < NOT_TOLD else "yellow",
-            f"images with and without it {'cannot' if trust < NOT_TOLD else 'can hardly'} be told "
+            "red" if told < NOT_TOLD else "yellow",
+            f"images with and without it {'cannot' if told < NOT_TOLD else 'can hardly'} be told "
             f"apart (average precision {own.told:.2f} on images held out, guessing has "
             f"{own.guessed:.2f}): its masks are guesses; check its tags, add images with and "
             "without it",
         )
     # Masks of the thing itself leave outside what also occurs without the tag.
-    by_surfaces = _trust(own.surfaces_told, own.guessed) >= TOLD_BY_SURFACES
+    by_surfaces = trust(own.surfaces_told, own.guessed) >= TOLD_BY_SURFACES
     if by_surfaces and own.against >= own.against_outside:
         yield (
             "red",
@@ -164,7 +170,7 @@ def _of_class(name: str, own: ClassFigures) -> Iterable[tuple[Severity, str]]:
         )
 
 
-def _trust(precision: float | None, guessed: float) -> float:
+def trust(precision: float | None, guessed: float) -> float:
     """Of the way from guessing to certainty how much, 0..1; 0 where it is not known."""
     if precision is None:
         return 0.0

@@ -46,9 +46,9 @@ _CAUTION = {"untagged": 4, "others": 1}
 """How much w falls where small surfaces tell less than whole images, see `evidence`; more among
 images of no tag, where nothing else holds it back."""
 
-_COLOURS = PAMRSettings(iterations=5, dilations=(1, 2, 4, 8))
-"""Neighbours of cells of 4 pixels: what surfaces say spreads to what looks alike within 32 pixels,
-and on from there."""
+_COLOURS = PAMRSettings(iterations=5, dilations=(1, 2, 4))
+"""Neighbours of cells of 4 pixels: what surfaces say spreads to what looks alike within 16 pixels,
+and on from there. From farther off spots of a few cells would be outvoted."""
 
 
 @kept_memory()

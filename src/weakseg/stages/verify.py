@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from weakseg.data.images import read_mask
-from weakseg.metrics.verdicts import WHOLE_IMAGE, ClassFigures, verdicts
+from weakseg.metrics.estimates import MaskCounts, estimated, mean_estimate, sureness
+from weakseg.metrics.verdicts import WHOLE_IMAGE, ClassFigures, trust, verdicts
 from weakseg.ops.evidence import (
     FOLDS,
     HeldOut,
@@ -27,6 +28,7 @@ from weakseg.runs.image_files import image_file
 from weakseg.runs.image_maps import ImageMaps
 from weakseg.runs.processes import first_process
 from weakseg.stages.evidence import evidence_strengths
+from weakseg.stages.mask_counts import mask_counts
 from weakseg.stages.surface_words import WORDS, SurfaceWords, some_of
 from weakseg.training.memory import kept_memory
 from weakseg.types import Sample
@@ -44,8 +46,11 @@ def verify(context: StageContext) -> Mapping[str, object]:
     speaks against it. The last question is asked only where surfaces alone tell the tag of images
     held out.
 
+    How good the masks are likely to be is estimated from how sure they are of themselves
+    (`metrics.estimates`), by class and, in `verify.json`, by image.
+
     Returns:
-        The verdicts in words, the worst first, and each class's figures.
+        The verdicts in words, the worst first, each class's figures and the estimates.
     """
     if not first_process():  # a bounded number of images, seen as a whole
         return {}
@@ -58,14 +63,18 @@ def verify(context: StageContext) -> Mapping[str, object]:
     _count(context, samples, figures)
     if samples:
         _judge(context, samples, tags, list(figures.values()))
+    by_image = _estimate(context, samples, list(figures.values()))
     found = verdicts(figures)
+    mean = mean_estimate([own.estimate for own in figures.values() if own.estimate])
     record = {
         "images": len(samples),
         "verdicts": [asdict(verdict) for verdict in found],
+        "estimate": asdict(mean) if mean else None,
         "classes": {name: asdict(each) for name, each in figures.items()},
+        "estimates": by_image,
     }
     context.dir.write_json("verify.json", record)
-    return record
+    return {key: value for key, value in record.items() if key != "estimates"}
 
 
 @one_thread()
@@ -113,6 +122,26 @@ def _judge(
     for k, own in enumerate(figures):
         own.by_others = by_others[k]
         own.distinct = _distinct(context, samples, [each[-1] for each in words], k)
+
+
+def _estimate(
+    context: StageContext, samples: Sequence[Sample], figures: Sequence[ClassFigures]
+) -> dict[str, float]:
+    """Puts into the figures how good a class's masks are likely to be; returns it by image."""
+    wrong = [own.against * trust(own.surfaces_told, own.guessed) for own in figures]
+    counts = [MaskCounts() for _ in figures]
+    by_image = {}
+    for sample, found in mask_counts(context, samples):
+        sure = []
+        for k, own in found.items():
+            counts[k] += own
+            sure.append(sureness(own, wrong[k]))
+        by_image[sample.id] = round(sum(estimated(own).value for own in sure) / len(sure), 4)
+    for own, counted, against in zip(figures, counts, wrong, strict=True):
+        if counted.images:
+            own.sureness = sureness(counted, against)
+            own.estimate = estimated(own.sureness)
+    return by_image
 
 
 def _known(value: Tensor) -> float | None:

@@ -1,0 +1,68 @@
+"""What is counted of masks and of the scores that they were made from, to judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from weakseg.data.images import read_mask
+from weakseg.metrics.estimates import STEP, MaskCounts
+from weakseg.metrics.verdicts import WHOLE_IMAGE
+from weakseg.ops.cams import label_map
+from weakseg.ops.propagation import HALF
+from weakseg.ops.thresholds import parted_at_half
+from weakseg.processors import one_thread
+from weakseg.runs.context import StageContext
+from weakseg.runs.image_maps import (
+    ImageMaps,
+    background_scores,
+    chosen_kind,
+    chosen_map,
+    last_stage,
+    map_title,
+)
+from weakseg.types import Sample
+
+
+@one_thread()
+def mask_counts(
+    context: StageContext, samples: Sequence[Sample]
+) -> Iterator[tuple[Sample, dict[int, MaskCounts]]]:
+    """What there is to count of each tagged image's masks, by class.
+
+    Args:
+        context: The run, after `masks`.
+        samples: The images; those without a tag are left out.
+    """
+    stage = last_stage(context)
+    title = map_title(stage, chosen_kind(context, stage))
+    middle = context.config.refine.threshold or background_scores(context, stage)[title]
+    for sample in samples:
+        if sample.tags:
+            kept = ImageMaps.load(context.run.path, stage, sample.id)
+            maps = parted_at_half(chosen_map(context, stage, kept), middle)
+            mask = read_mask(context.run.path / "masks" / f"{sample.id}.png")
+            yield sample, _counted(maps, kept.classes, mask)
+
+
+def _counted(maps: Tensor, classes: Tensor, mask: Tensor) -> dict[int, MaskCounts]:
+    """The counts of an image's masks [h,w], whose classes [n] have maps [n,h',w']."""
+    size = (maps.shape[-2], maps.shape[-1])
+    strict, wide = (label_map(maps, classes, HALF + own, size) for own in (STEP, -STEP))
+    rows = torch.linspace(0, mask.shape[0] - 1, size[0]).round().long()
+    columns = torch.linspace(0, mask.shape[1] - 1, size[1]).round().long()
+    there = mask[rows][:, columns]
+    found = {}
+    for own, k in zip(maps, classes.tolist(), strict=True):
+        inside = there == k + 1
+        found[k] = MaskCounts(
+            strict=float((strict == k + 1).sum()),
+            wide=float((wide == k + 1).sum()),
+            score=float(own[inside].sum()),
+            pixels=float(inside.sum()),
+            images=1,
+            whole=int((mask == k + 1).float().mean() >= WHOLE_IMAGE),
+        )
+    return found
