@@ -39,7 +39,8 @@ ALL = [stage.name for stage in STAGES if not stage.validation]
 
 
 class Calls(list):
-    error = None
+    error = judged = None
+    """What a stage raises; what `verify` says."""
 
 
 @pytest.fixture
@@ -54,7 +55,11 @@ def calls(monkeypatch, quick_plans):
                 advance()
                 if calls.error is not None:
                     raise calls.error
-            return {"maps": {"weighted": {"oracle": {"mean_iou": 0.5}}}, "masks": {"mean_iou": 0.4}}
+            scores = {
+                "maps": {"weighted": {"oracle": {"mean_iou": 0.5}}},
+                "masks": {"mean_iou": 0.4},
+            }
+            return (calls.judged or {}) if name == "verify" else scores
 
         return SimpleNamespace(**{name: function})
 
@@ -424,6 +429,36 @@ def test_an_interrupt_tells_how_to_go_on(weak, source, calls, tmp_path):
     assert line == f"weakseg: stopped; to go on: weakseg run {source} --out '{out}'\n"
     calls.error = None
     assert weak("run", source, "--out", out)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ((), 0),
+        (("--fail-under", "39.5"), 0),
+        (("--fail-under", "41"), 1),
+        (("--fail-on-red",), 1),
+        (("--fail-under", "41", "--set", "verify.images=0"), 1),
+    ],
+)
+def test_masks_that_are_not_good_enough(weak, source, calls, tmp_path, options, code):
+    calls.judged = {
+        "verdicts": [{"severity": "red", "about": "cat", "text": "its masks are guesses"}],
+        "estimate": {"value": 0.4, "low": 0.25, "high": 0.55},
+    }
+    found = weak("run", source, "--out", tmp_path / "run", *options)
+    assert found[0] == code, found
+    if "verify.images=0" in options:
+        assert "nothing was estimated" in found[1]
+    else:
+        assert "masks: about 40%, likely 25% to 55%" in found[1]
+        assert "RED cat: its masks are guesses" in found[1]
+
+
+@pytest.mark.parametrize("percent", ["-1", "101", "much", "nan"])
+def test_percentages_are_checked(weak, source, tmp_path, percent):
+    found = told(weak("run", source, "--out", tmp_path / "run", "--fail-under", percent))
+    assert "expected a number in 0..100" in found
 
 
 SLOW = """

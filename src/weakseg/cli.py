@@ -23,6 +23,7 @@ from weakseg.types import WeaksegError, exit_code
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from weakseg.pipeline import PipelineSummary
     from weakseg.sources.reading import ReadingOptions
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -297,6 +298,12 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
         "--fail-on-red", action="store_true", help="exit with 1 if a verdict on the masks is red"
     )
     run.add_argument(
+        "--fail-under",
+        type=_percent,
+        metavar="PERCENT",
+        help="exit with 1 if the mean IoU of the masks, estimated without truth, is lower",
+    )
+    run.add_argument(
         "--log", metavar="NAME", help="show the training in tensorboard or wandb, if installed"
     )
     _add_engine(run)
@@ -342,6 +349,16 @@ def _count(text: str) -> int:
     return _whole(text, 1, 99_999)
 
 
+def _percent(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"expected a number in 0..100, got {text!r}")
+    return number
+
+
 def _port(text: str) -> int:
     return _whole(text, 0, 65_535)
 
@@ -383,8 +400,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; the process's own by default.
 
     Returns:
-        The exit code: 0; 1 if `check` or `label` found faults, or with `--fail-on-red` a verdict is
-        red; 2 for what the user can fix; 70 for a fault of weakseg; 130 after Ctrl-C.
+        The exit code: 0; 1 if `check` or `label` found faults, with `--fail-on-red` a verdict is
+        red, or with `--fail-under` the masks are estimated to be worse; 2 for what the user can
+        fix; 70 for a fault of weakseg; 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(words)
@@ -560,8 +578,22 @@ def _run(options: argparse.Namespace) -> int:
         show_faults(error.report, console)
         raise
     show_summary(summary, console)
+    return 1 if _not_good_enough(summary, options, console) else 0
+
+
+def _not_good_enough(
+    summary: PipelineSummary, options: argparse.Namespace, console: Console
+) -> bool:
+    """Whether the masks fall short of what the caller asks of them, as far as that is known."""
     red = any(verdict.severity == "red" for verdict in summary.verdicts)
-    return 1 if red and options.fail_on_red else 0
+    if options.fail_on_red and red:
+        return True
+    if options.fail_under is None:
+        return False
+    if summary.estimate is None:
+        console.print("--fail-under: nothing was estimated; that is the work of the stage verify")
+        return True
+    return 100 * summary.estimate.value < float(options.fail_under)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

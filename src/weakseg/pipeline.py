@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from weakseg.config.declared import declared_settings
+from weakseg.metrics.estimates import Estimate
 from weakseg.metrics.verdicts import Verdict
 from weakseg.runs.attempts import Lose, attempted
 from weakseg.runs.contents import CONTENTS, Contents, catalog_digest, truth_digest
@@ -129,7 +130,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "evidence",
-        version=1,
+        version=2,
         needs=("cams", "spread", "weigh"),
         reads=(*_SCORES, "backbone", "cams", "evidence"),
         function="weakseg.stages.evidence:evidence",
@@ -173,9 +174,9 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "verify",
-        version=1,
-        needs=("cams", "evidence", "masks"),
-        reads=("backbone", "cams", "evidence", "verify"),
+        version=2,
+        needs=("cams", "spread", "weigh", "evidence", "walk", "masks"),
+        reads=(*_MAPS, "backbone", "cams", "refine", "verify"),
         function="weakseg.stages.verify:verify",
         when=lambda config: config.verify.images > 0,
     ),
@@ -307,6 +308,13 @@ class PipelineSummary:
         judged = self._by_name["verify"].summary if "verify" in self._by_name else {}
         return tuple(Verdict(**each) for each in judged.get("verdicts", ()))
 
+    @property
+    def estimate(self) -> Estimate | None:
+        """The likely mean intersection over union of the masks; None if it was not estimated."""
+        judged = self._by_name["verify"].summary if "verify" in self._by_name else {}
+        found = judged.get("estimate")
+        return Estimate(**found) if found else None
+
 
 def run_pipeline(
     config: RunConfig,
@@ -427,6 +435,8 @@ def run_pipeline(
     done = PipelineSummary(run.path, tuple(summaries), time.monotonic() - begun, peak, child)
     for verdict in done.verdicts:
         _say(console, str(verdict))
+    if (estimate := done.estimate) is not None:
+        _say(console, f"masks: {estimate} (mean IoU of the classes, estimated without truth)")
     return done
 
 

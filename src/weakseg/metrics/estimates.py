@@ -31,6 +31,9 @@ class Estimate:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"about {self.value:.0%}, likely {self.low:.0%} to {self.high:.0%}"
+
 
 @dataclass
 class MaskCounts:
