@@ -156,7 +156,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "walk",
-        version=3,
+        version=4,
         needs=("cams", "spread", "weigh", "evidence", "relate"),
         reads=(*_MAPS, "backbone", "cams", "relate", "walk"),
         function="weakseg.stages.walk:walk",

@@ -26,8 +26,10 @@ def walk(context: StageContext) -> Mapping[str, object]:
     """Walk the maps of every image that has no result; writes `<id>.npz` (see `ImageMaps`).
 
     The walk grows maps to whole things. A class that surfaces tell, with strength w (stage
-    `evidence`), ends where its surface does, whatever it lies on: its maps are
-    walked^(1 − w) · before^w. Beside the maps `walk` it keeps the `boundary` probabilities [h,w].
+    `evidence`), ends where its surface does, whatever it lies on: from w = 1/2 on, where surfaces
+    are rather right than wrong, it does not walk, and below it its maps are
+    walked^(1 − 2w) · before^(2w). Beside the maps `walk` it keeps the `boundary` probabilities
+    [h,w].
     """
     config, catalog = context.config, context.catalog
     own = own_share(catalog.samples)
@@ -37,7 +39,7 @@ def walk(context: StageContext) -> Mapping[str, object]:
     network = network.to(memory_format=torch.channels_last)
     net = load_relations(context).to(inference.device)
     stage = map_stage(context)
-    strengths = evidence_strengths(context)
+    settled = (2 * evidence_strengths(context)).clamp(max=1)
     with context.track("walk", len(own), done=len(own) - len(pending)) as advance:
         for samples, images in map_batches(context, pending, _MAX_PIXELS):
             pixels = images.to(inference.device, memory_format=torch.channels_last)
@@ -48,7 +50,7 @@ def walk(context: StageContext) -> Mapping[str, object]:
             for boundary, sample in zip(found, samples, strict=True):
                 kept = ImageMaps.load(context.run.path, stage, sample.id)
                 start = chosen_map(context, stage, kept).to(boundary.device)
-                stays = strengths[kept.classes].to(boundary.device)
+                stays = settled[kept.classes].to(boundary.device)
                 walked = _walked(start, boundary, stays, context)
                 maps = ImageMaps(kept.classes, kept.size, {"walk": walked}, boundary)
                 maps.save(context.dir, sample.id)
