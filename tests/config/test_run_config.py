@@ -75,3 +75,18 @@ def test_where_it_is_computed_is_in_no_fingerprint():
     assert here == there
     assert load_config(overrides=["fit.epochs=77"]).sections(names) != here
     assert "fit.batch_size" in here
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("fit.optimizer=adamw", "fit.optimizer"),
+        ("fit.least_steps=9", "fit.least_steps"),
+        ("dry_run=2", "dry_run"),
+    ],
+)
+def test_what_changes_nothing_is_in_no_fingerprint(setting, key):
+    usual = load_config("fast").sections(("fit", "dry_run"))
+    assert key not in usual
+    changed = load_config("fast", overrides=[setting]).sections(("fit", "dry_run"))
+    assert changed.keys() - usual.keys() == {key}

@@ -46,9 +46,11 @@ ENVIRONMENT = frozenset(
 a run begun on one machine goes on on another."""
 
 
-_OPTIONAL = frozenset(("dry_run", "least_steps", "steps", "crf"))
-"""Settings that change nothing unless they are set. Then only do they belong to a fingerprint: runs
-of before there were such settings go on."""
+_NEUTRAL = {"dry_run": None, "least_steps": None, "steps": None, "crf": None, "optimizer": "sgd"}
+"""Values with which a setting changes nothing. Only others belong to a fingerprint: runs of before
+there were such settings go on."""
+
+_NONE = object()
 
 
 class RunConfig(BaseModel):
@@ -138,7 +140,7 @@ class RunConfig(BaseModel):
             key: value
             for key, value in everything.items()
             if key not in ENVIRONMENT
-            and not (value is None and key.rpartition(".")[2] in _OPTIONAL)
+            and value != _NEUTRAL.get(key.rpartition(".")[2], _NONE)
             and any(key == name or key.startswith(f"{name}.") for name in names)
         }
 
