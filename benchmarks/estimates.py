@@ -21,6 +21,7 @@ from pathlib import Path
 from scipy.optimize import least_squares
 from scipy.stats import spearmanr
 
+from weakseg.config.run_config import load_config
 from weakseg.data.images import read_mask
 from weakseg.metrics.estimates import DEVIATION, LEVEL, SLOPE
 from weakseg.runs.context import StageContext
@@ -35,6 +36,9 @@ ROOT = Path(__file__).parents[1]
 def judged(path):
     """Rows of a run's classes, and the rank correlation of its images' estimates with the truth."""
     context = StageContext.reading(RunDir(path))
+    if not (path / "evidence" / "done.json").is_file():
+        config = load_config("fast", path / "config.yaml", ["evidence.images=0"])
+        context = replace(context, config=config)
     truth = json.loads((path / "evaluate" / "metrics.json").read_text())["masks"]["iou"]
     with tempfile.TemporaryDirectory() as folder:
         verify(replace(context, dir=StageDir(Path(folder))))

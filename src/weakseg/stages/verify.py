@@ -132,11 +132,10 @@ def _estimate(
     counts = [MaskCounts() for _ in figures]
     by_image = {}
     for sample, found in mask_counts(context, samples):
-        sure = []
-        for k, own in found.items():
-            counts[k] += own
-            sure.append(sureness(own, wrong[k]))
-        by_image[sample.id] = round(sum(estimated(own).value for own in sure) / len(sure), 4)
+        sure = [sureness(counted, wrong[k]) for k, counted in found.items()]
+        by_image[sample.id] = round(sum(estimated(each).value for each in sure) / len(sure), 4)
+        for k, counted in found.items():
+            counts[k] += counted
     for own, counted, against in zip(figures, counts, wrong, strict=True):
         if counted.images:
             own.sureness = sureness(counted, against)
