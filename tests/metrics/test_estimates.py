@@ -21,6 +21,8 @@ GOOD = {"strict": 80.0, "wide": 100.0, "score": 81.0, "pixels": 90.0, "images": 
 def test_sureness_by_hand():
     assert sureness(MaskCounts(**GOOD)) == pytest.approx(0.8 * 0.9)
     assert sureness(MaskCounts(**GOOD), 0.25) == pytest.approx(0.8 * 0.9 * 0.75)
+    assert sureness(MaskCounts(**GOOD), 0.25, 0.75) == pytest.approx(0.8 * 0.9 * 0.75 / 2)
+    assert sureness(MaskCounts(**GOOD), 0.25, 0.3) == 0
     assert sureness(MaskCounts(**GOOD, whole=1)) == pytest.approx(0.8 * 0.9 * 0.75)
 
 

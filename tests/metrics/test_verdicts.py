@@ -7,7 +7,13 @@ import pytest
 from weakseg.metrics.verdicts import ClassFigures, verdicts
 
 GOOD = ClassFigures(
-    images=40, told=0.95, guessed=0.3, surfaces_told=0.8, against=0.2, against_outside=0.5
+    images=40,
+    told=0.95,
+    guessed=0.3,
+    surfaces_told=0.8,
+    against=0.2,
+    against_outside=0.5,
+    against_by_chance=0.01,
 )
 
 
@@ -51,6 +57,7 @@ def test_each_fault_is_told(change, severity, said):
         {"against": 0.49},
         {"against": 0.9, "surfaces_told": 0.64},  # surfaces do not tell this class
         {"against": 0.9, "surfaces_told": None},
+        {"against": 0.6, "against_by_chance": 0.06},  # in half of the images, about
     ],
 )
 def test_less_is_no_fault(change):

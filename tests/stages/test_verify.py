@@ -81,11 +81,26 @@ def test_masks_of_the_thing_itself_pass(plates, tmp_path):
     assert record["verdicts"] == []
 
 
+def test_masks_are_estimated_where_there_is_evidence(plates, tmp_path):
+    assert judged(plates, tmp_path / "without", SPOT)["estimate"] is None
+    for name in ("good", "bad"):
+        stage = StageDir(tmp_path / name / "evidence")
+        stage.write_json("fingerprint.json", {})
+        stage.finish({"witnesses": "untagged", "classes": {"scratch": {"strength": 1.0}}})
+    good = judged(plates, tmp_path / "good", SPOT, "evidence.images=1000")
+    bad = judged(plates, tmp_path / "bad", (0, 0, SIZE, SIZE), "evidence.images=1000")
+    assert good["estimate"]["value"] > 0.5 > 0.1 > bad["estimate"]["value"]
+    assert good["classes"]["scratch"]["estimate"] == good["estimate"]
+    assert good["estimates"].keys() == {s.id for s in plates if s.tags}
+    assert min(good["estimates"].values()) > 0.5
+
+
 def test_masks_of_what_it_stands_on_are_red(plates, tmp_path):
     # All of the plate but the scratch's middle.
     record = judged(plates, tmp_path, (8, 62, 88, 88))
     own = record["classes"]["scratch"]
     assert own["against"] > own["against_outside"]
+    assert own["against_by_chance"] < 0.01
     (verdict,) = record["verdicts"]
     assert verdict["severity"] == "red"
     assert (

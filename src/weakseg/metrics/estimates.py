@@ -9,11 +9,11 @@ from dataclasses import dataclass
 STEP = 0.1
 """How far the threshold is moved, up and down, to see how much of a mask hangs on it."""
 
-LEVEL, SLOPE = 0.0, 1.0
+LEVEL, SLOPE = 0.9, 0.7
 """The log odds of the intersection over union are LEVEL + SLOPE · log odds of `sureness`: fitted to
 classes of data sets with truth (`benchmarks/estimates.py`)."""
 
-DEVIATION = 0.15
+DEVIATION = 0.2
 """Root mean square error of the estimate, of classes of data sets that it was not fitted to."""
 
 
@@ -61,24 +61,28 @@ class MaskCounts:
         return self
 
 
-def sureness(counts: MaskCounts, wrong_surface: float = 0.0) -> float:
+def sureness(counts: MaskCounts, wrong_surface: float = 0.0, distinct: float = 1.0) -> float:
     """How sure a class's masks are of themselves, 0..1.
 
     The product of: how little of them hangs on the threshold; their mean score; the share of them
-    whose surface does not speak against the class; and the share of images that they do not cover
-    whole, as a mask that parts nothing says nothing.
+    whose surface does not speak against the class; how far what they cover is told from what they
+    leave; and the share of images that they do not cover whole, as a mask that parts nothing says
+    nothing.
 
     Args:
         counts: What was counted of them.
         wrong_surface: Share of them whose surface speaks against the class, as far as surfaces can
             tell it.
+        distinct: How well what they cover is told from what they leave: area under the ROC curve,
+            1/2 by guessing.
     """
     if not counts.pixels or not counts.wide:
         return 0.0
     kept = counts.strict / counts.wide
     mean = counts.score / counts.pixels
     parted = 1 - counts.whole / max(1, counts.images)
-    return kept * mean * (1 - wrong_surface) * parted
+    told = max(0.0, 2 * distinct - 1)
+    return kept * mean * (1 - wrong_surface) * told * parted
 
 
 def estimated(sure: float) -> Estimate:

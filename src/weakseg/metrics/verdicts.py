@@ -22,6 +22,9 @@ HARDLY_DISTINCT, NOT_DISTINCT = 0.5, 0.25
 MOST = 0.5
 """Share of a class's images that makes a finding one about the class."""
 
+SIGNIFICANT = 0.05
+"""Probability below which a finding is not laid to chance."""
+
 WHOLE_IMAGE = 0.95
 """Share of an image from which on a mask is one of all of it."""
 
@@ -73,6 +76,8 @@ class ClassFigures:
         surfaces_told: The same by surfaces alone: visual words.
         against: Share of its masks where the surface is rather one of images without the tag.
         against_outside: The same of what its masks leave of the same images.
+        against_by_chance: Probability that the former would be the greater in so many images by
+            chance alone.
         distinct: How well surfaces tell what its masks cover from what no mask of the same images
             covers: the probability that of two places the right one has more of it (ROC); None: too
             few images, or nothing on one side.
@@ -91,6 +96,7 @@ class ClassFigures:
     surfaces_told: float | None = None
     against: float = 0.0
     against_outside: float = 0.0
+    against_by_chance: float = 1.0
     distinct: float | None = None
     by_others: float = 0.0
     sureness: float = 0.0
@@ -140,7 +146,8 @@ def _of_class(name: str, own: ClassFigures) -> Iterable[tuple[Severity, str]]:
         )
     # Masks of the thing itself leave outside what also occurs without the tag.
     by_surfaces = trust(own.surfaces_told, own.guessed) >= TOLD_BY_SURFACES
-    if by_surfaces and own.against >= own.against_outside:
+    beyond_chance = own.against_by_chance < SIGNIFICANT
+    if by_surfaces and own.against >= own.against_outside and beyond_chance:
         yield (
             "red",
             f"{own.against:.0%} of its masks cover surfaces that occur rather in images without "

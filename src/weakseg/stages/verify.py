@@ -15,6 +15,7 @@ from weakseg.metrics.verdicts import WHOLE_IMAGE, ClassFigures, trust, verdicts
 from weakseg.ops.evidence import (
     FOLDS,
     HeldOut,
+    by_chance,
     evidence_map,
     held_out,
     histograms_of,
@@ -47,7 +48,8 @@ def verify(context: StageContext) -> Mapping[str, object]:
     held out.
 
     How good the masks are likely to be is estimated from how sure they are of themselves
-    (`metrics.estimates`), by class and, in `verify.json`, by image.
+    (`metrics.estimates`), by class and, in `verify.json`, by image; not without the stage
+    `evidence`, as the curve was fitted to runs with it.
 
     Returns:
         The verdicts in words, the worst first, each class's figures and the estimates.
@@ -114,10 +116,10 @@ def _judge(
         own.guessed = float(told.chance[k])
         own.told = _known(told.precision[k])
         own.surfaces_told = _known(surfaces.precision[k])
-    for own, (inside, outside) in zip(
+    for own, found_against in zip(
         figures, _against(context, samples, words, surfaces), strict=True
     ):
-        own.against, own.against_outside = inside, outside
+        own.against, own.against_outside, own.against_by_chance = found_against
     by_others = evidence_strengths(context, "others").tolist()
     for k, own in enumerate(figures):
         own.by_others = by_others[k]
@@ -128,17 +130,20 @@ def _estimate(
     context: StageContext, samples: Sequence[Sample], figures: Sequence[ClassFigures]
 ) -> dict[str, float]:
     """Puts into the figures how good a class's masks are likely to be; returns it by image."""
+    if not context.config.evidence.images:
+        return {}
     wrong = [own.against * trust(own.surfaces_told, own.guessed) for own in figures]
+    distinct = [1.0 if own.distinct is None else own.distinct for own in figures]
     counts = [MaskCounts() for _ in figures]
     by_image = {}
     for sample, found in mask_counts(context, samples):
-        sure = [sureness(counted, wrong[k]) for k, counted in found.items()]
+        sure = [sureness(counted, wrong[k], distinct[k]) for k, counted in found.items()]
         by_image[sample.id] = round(sum(estimated(each).value for each in sure) / len(sure), 4)
         for k, counted in found.items():
             counts[k] += counted
-    for own, counted, against in zip(figures, counts, wrong, strict=True):
+    for k, (own, counted) in enumerate(zip(figures, counts, strict=True)):
         if counted.images:
-            own.sureness = sureness(counted, against)
+            own.sureness = sureness(counted, wrong[k], distinct[k])
             own.estimate = estimated(own.sureness)
     return by_image
 
@@ -150,13 +155,15 @@ def _known(value: Tensor) -> float | None:
 @one_thread()
 def _against(
     context: StageContext, samples: list[Sample], words: list[list[Tensor]], surfaces: HeldOut
-) -> list[tuple[float, float]]:
+) -> list[tuple[float, float, float]]:
     """Of each class's masks, and of the rest of the same images, the share that speaks against it.
 
-    That is, whose surfaces are rather those of images without the tag.
+    That is, whose surfaces are rather those of images without the tag. And the probability that by
+    chance alone masks would have the greater share in so many of the images (sign test).
     """
     classes = surfaces.weights.shape[2]
     cells, against = torch.zeros(2, classes), torch.zeros(2, classes)
+    compared, worse = [0] * classes, [0] * classes
     for place, (sample, own) in enumerate(zip(samples, words, strict=True)):
         if not sample.tags:
             continue
@@ -166,11 +173,18 @@ def _against(
         mask = _mask(context, sample)
         cover = torch.stack([(mask == k + 1).float() for k in indices])
         cover = functional.interpolate(cover[None], size=size, mode="area")[0]
-        for row, part in enumerate((cover, 1 - cover)):
-            cells[row, indices] += part.sum(dim=(1, 2))
-            against[row, indices] += (part * (speaks < 0)).sum(dim=(1, 2))
+        parts = torch.stack([cover, 1 - cover])
+        pixels, wrong = parts.sum(dim=(2, 3)), (parts * (speaks < 0)).sum(dim=(2, 3))
+        cells[:, indices] += pixels
+        against[:, indices] += wrong
+        shares = wrong / pixels.clamp_min(1e-6)
+        for k, there, more in zip(
+            indices, (pixels > 0).all(dim=0).tolist(), (shares[0] > shares[1]).tolist(), strict=True
+        ):
+            compared[k] += there
+            worse[k] += there and more
     inside, outside = (against / cells.clamp_min(1e-6)).tolist()
-    return list(zip(inside, outside, strict=True))
+    return list(zip(inside, outside, map(by_chance, worse, compared), strict=True))
 
 
 @one_thread()
