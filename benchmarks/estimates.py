@@ -25,6 +25,7 @@ from weakseg.config.run_config import load_config
 from weakseg.data.images import read_mask
 from weakseg.metrics.estimates import DEVIATION, LEVEL, SLOPE
 from weakseg.runs.context import StageContext
+from weakseg.runs.image_files import image_file
 from weakseg.runs.run_dir import RunDir
 from weakseg.runs.stage_dir import StageDir
 from weakseg.stages.verify import verify
@@ -59,7 +60,7 @@ def judged(path):
 
 def image_iou(path, sample):
     """The mean intersection over union of an image's classes."""
-    mask, truth = read_mask(path / "masks" / f"{sample.id}.png"), read_mask(sample.mask)
+    mask, truth = read_mask(image_file(path, "masks", sample.id, ".png")), read_mask(sample.mask)
     known = truth != IGNORE
     found = []
     for k in sample.tags:

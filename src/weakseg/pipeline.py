@@ -7,7 +7,7 @@ import importlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -315,6 +315,13 @@ class PipelineSummary:
         found = judged.get("estimate")
         return Estimate(**found) if found else None
 
+    @property
+    def judgement(self) -> Iterator[str]:
+        """What the run says of its own masks: a sentence a verdict, then the estimate."""
+        yield from map(str, self.verdicts)
+        if self.estimate is not None:
+            yield f"masks: {self.estimate} (mean IoU of the classes, estimated without truth)"
+
 
 def run_pipeline(
     config: RunConfig,
@@ -433,10 +440,8 @@ def run_pipeline(
         _say(console, f"DRY RUN, each training of {_steps(config)}: {_NOTHING}")
     peak, child = _peak_memory()
     done = PipelineSummary(run.path, tuple(summaries), time.monotonic() - begun, peak, child)
-    for verdict in done.verdicts:
-        _say(console, str(verdict))
-    if (estimate := done.estimate) is not None:
-        _say(console, f"masks: {estimate} (mean IoU of the classes, estimated without truth)")
+    for sentence in done.judgement:
+        _say(console, sentence)
     return done
 
 

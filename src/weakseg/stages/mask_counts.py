@@ -15,6 +15,7 @@ from weakseg.ops.propagation import HALF
 from weakseg.ops.thresholds import parted_at_half
 from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
+from weakseg.runs.image_files import image_file
 from weakseg.runs.image_maps import (
     ImageMaps,
     background_scores,
@@ -43,7 +44,7 @@ def mask_counts(
         if sample.tags:
             kept = ImageMaps.load(context.run.path, stage, sample.id)
             maps = parted_at_half(chosen_map(context, stage, kept), middle)
-            mask = read_mask(context.run.path / "masks" / f"{sample.id}.png")
+            mask = read_mask(image_file(context.run.path, "masks", sample.id, ".png"))
             yield sample, _counted(maps, kept.classes, mask)
 
 
