@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from weakseg.planning.stopwatch import Stopwatch, bytes_for_gradients, unhindered, widest_layer
+from weakseg.planning.stopwatch import Stopwatch, bytes_for_gradients, done_by, widest_layer
+from weakseg.processors import one_thread
 
 
 def test_work_is_repeated_and_divided_among_its_images():
@@ -26,11 +27,32 @@ def test_without_time_work_is_done_once():
     assert len(calls) == len(told) == 1
 
 
-def test_what_others_took_is_left_out():
-    assert unhindered(4.0, 2.0, 6.0, threads=2) == 1.0  # it had half a processor of two
-    assert unhindered(4.0, 2.0, 6.0, threads=1) == 2.0
-    assert unhindered(4.0, 2.0, 0.0, threads=2) == 4.0  # it waits for itself
-    assert unhindered(4.0, 0.0, 0.0, threads=2) == 4.0  # it sleeps
+def test_what_others_took_is_left_out(monkeypatch):
+    watch = Stopwatch(torch.device("cpu"), 1.0, 1)
+    seen = []
+
+    def once(work):
+        seen.append(torch.get_num_threads())
+        return 40.0, 2.0, 78.0  # of the clock, of its own, of others on two processors
+
+    monkeypatch.setattr(watch, "_once", once)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert watch.each(lambda: None, 4) == pytest.approx(2.0 / done_by(2) / 4)
+        assert seen == [2, 1]
+        assert watch.clock / watch.free == pytest.approx(40 / (2.0 / done_by(2)))
+        with one_thread():
+            assert watch.each(lambda: None) == 2.0
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_where_nobody_hinders_it_is_the_clock(monkeypatch):
+    watch = Stopwatch(torch.device("cpu"), 0.01, 1)
+    monkeypatch.setattr(watch, "_once", lambda work: (3.0, 1.0, 0.0))
+    assert watch.each(lambda: None) == 3.0
+    assert watch.clock == watch.free == 3.0
 
 
 def test_bytes_for_gradients_leave_parameters_out():

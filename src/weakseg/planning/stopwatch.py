@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from weakseg.processors import one_thread
+
 
 class Stopwatch:
     """Takes the time of work that is repeated, as if this machine had nothing else to do.
@@ -42,19 +44,23 @@ class Stopwatch:
     def each(self, work: Callable[[], object], count: int = 1) -> float:
         """Seconds that work on so many images takes for one of them; the first time is left out.
 
-        Where there is no time left, it is done once.
+        Where there is no time left, it is done once. Where other programs keep the processors from
+        it, the time of its own is taken, of one thread: several would wait for each other, and
+        turn in circles meanwhile.
         """
-        begun = time.monotonic()
-        taken = [self._once(work)]
-        while (now := time.monotonic()) < self.until and (
-            len(taken) < 2 or now - begun < self.seconds
-        ):
-            taken.append(self._once(work))
-        repeated = taken[1:] or taken
-        clock, own, others = (statistics.mean(part) for part in zip(*repeated, strict=True))
-        free = float(clock)
-        if self.device.type == "cpu":
-            free = unhindered(clock, own, others, torch.get_num_threads())
+        clock, own, others = self._once(work)
+        if others > _HINDERED * clock:
+            threads = torch.get_num_threads()
+            with one_thread():
+                own = self._once(work)[1] if threads > 1 else own
+            free = min(clock, own / done_by(threads))
+        else:
+            begun, taken = time.monotonic(), list[float]()
+            while (now := time.monotonic()) < self.until and (
+                not taken or now - begun < self.seconds
+            ):
+                taken.append(self._once(work)[0])
+            free = clock = statistics.median(taken or [clock])
         self.clock, self.free = self.clock + clock, self.free + free
         self.advance()
         return free / count
@@ -70,31 +76,28 @@ class Stopwatch:
         clock, own = time.monotonic() - clock, time.process_time() - own
         busy = _busy(psutil.cpu_times()) - busy
         idle = clock * (psutil.cpu_count() or 1) - busy
-        return clock, own, max(0.0, busy - own) if idle < _IDLE * clock else 0.0
+        waits = self.device.type == "cpu" and idle < _IDLE * clock
+        return clock, own, max(0.0, busy - own) if waits else 0.0
 
 
 _IDLE = 0.5
 """Processors without work from which on nobody has to wait for one."""
 
+_HINDERED = 0.25
+"""Processors taken by others from which on a time of the clock says little."""
 
-def unhindered(clock: float, own: float, others: float, threads: int) -> float:
-    """Seconds that work would take if other programs left the processors to it.
+_TOGETHER = 0.8
+"""n threads do about n to this power times what one does: they wait for each other."""
 
-    Args:
-        clock: Seconds that it took.
-        own: Processor seconds that it had.
-        others: Processor seconds that others had meanwhile, on processors it could have used.
-        threads: Processors that it can use.
+
+def done_by(threads: int) -> float:
+    """How many times as much several threads do as one.
 
     Example:
-        >>> unhindered(4.0, 2.0, 6.0, 2)
-        1.0
-        >>> unhindered(4.0, 2.0, 0.0, 2)
-        4.0
+        >>> round(done_by(2), 2)
+        1.74
     """
-    had = own / max(clock, 1e-9)
-    could = min(threads, had + others / max(clock, 1e-9))
-    return clock * min(1.0, had / max(could, 1e-9)) if had else clock
+    return float(threads**_TOGETHER)
 
 
 def _busy(times: Any) -> float:
