@@ -161,7 +161,7 @@ def plan(
     over = layers_over(None, None, overrides)
     found = read_source(source, kind=kind, split=split or None, **reading)
     report = check(source, kind=kind, split=split or None, console=console, **reading)
-    catalog, _ = _without_faults(found, report, skip_bad=skip_bad)
+    catalog, _ = _without_faults(*_told_by(found), report, skip_bad=skip_bad)
     second = read_source(source, kind=kind, split=val, **reading).catalog() if val else None
     made = _plan(catalog, second, over, console, minutes)
     if out is not None:
@@ -644,16 +644,18 @@ def _checked(
     found = read_source(source, kind=kind, split=split, **reading)
     with _counted(console, "contents", late=True) as progress:
         key = _hash_of(found, contents, progress)
+    catalog, fatal = _told_by(found)
+    del found  # of very many images it takes more memory than all that follows
     there = folder.is_run and (folder.path / name).is_file()
     record = folder.catalog_record(name) if there else {}
     if key and record.get("checked") == key and (skip_bad or not record["skipped"]):
-        catalog = _where_they_are(folder.load_catalog(name, source_tags=True), found.catalog())
-        if catalog is not None:
-            return catalog, record["skipped"], key
+        same = _where_they_are(folder.load_catalog(name, source_tags=True), catalog)
+        if same is not None:
+            return same, record["skipped"], key
     report = check(source, kind=kind, split=split, console=console, **reading)
     if name != "catalog.json":
         report = report.without(*COUNT_KINDS)  # nothing is learnt from these images
-    catalog, skipped = _without_faults(found, report, skip_bad=skip_bad)
+    catalog, skipped = _without_faults(catalog, fatal, report, skip_bad=skip_bad)
     if report.faults:
         console.print(
             f"check: {len(report.faults)} faults; going on without {len(skipped)} bad images "
@@ -665,19 +667,26 @@ def _checked(
     return catalog, skipped, key
 
 
+def _told_by(found: Source) -> tuple[Catalog, str]:
+    """What can be used of a source, and the first thing that leaves nothing to read, or nothing."""
+    if found.fatal:
+        return Catalog((), ()), str(found.fatal[0])
+    return found.catalog(), ""
+
+
 def _without_faults(
-    found: Source, report: CheckReport, *, skip_bad: bool
+    catalog: Catalog, fatal: str, report: CheckReport, *, skip_bad: bool
 ) -> tuple[Catalog, list[str]]:
     """The catalog of a source that was checked, and the ids that are left out as bad."""
     from weakseg.sources import check as checking
 
     if not report.faults:
-        return found.catalog(), []
+        return catalog, []
     if not skip_bad:
         raise FaultsFoundError(report)
-    if found.fatal:
-        raise DataError(str(found.fatal[0]))
-    return checking.skip_bad(found.catalog(), report)
+    if fatal:
+        raise DataError(fatal)
+    return checking.skip_bad(catalog, report)
 
 
 def _where_they_are(catalog: Catalog, found: Catalog) -> Catalog | None:
