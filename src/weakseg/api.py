@@ -178,7 +178,7 @@ def _plan(
 ) -> Plan:
     from weakseg.planning.make_plan import make_plan
 
-    counted = partial(_counted, console)
+    counted = partial(_counted, console, unit="steps")
     return make_plan(catalog, validation, over=over, minutes=minutes, counted=counted)
 
 
@@ -967,7 +967,7 @@ def demo(
 
 @contextmanager
 def _counted(
-    console: Console | None, label: str, *, late: bool = False
+    console: Console | None, label: str, *, late: bool = False, unit: str = "images"
 ) -> Iterator[Callable[[int, int], None] | None]:
     """A `progress(done, total)` that shows a bar from its first call on; None without console.
 
@@ -975,6 +975,7 @@ def _counted(
         console: Where to show it.
         label: What is being done.
         late: Whether nothing is shown of what ends within seconds.
+        unit: What is counted.
     """
     if console is None:
         yield None
@@ -992,7 +993,7 @@ def _counted(
                 before = done
                 return
             if advance is None:
-                advance = stack.enter_context(track(console, label, total, done=before))
+                advance = stack.enter_context(track(console, label, total, done=before, unit=unit))
             advance(done - before)
             before = done
 

@@ -67,6 +67,7 @@ def test_where_nothing_is_tried_it_is_said_why():
     assert "too few images" in nothing_to_try(facts(counts=(5, 20, 100)), [])
     given = Layer({"augment": {"crop": 64}}, "--set augment.crop=64")
     assert nothing_to_try(facts(), [given]) == "augment.crop is given"
+    assert nothing_to_try(facts(), [Layer({"dry_run": 2}, "--steps")]) == "dry_run is given"
     assert nothing_to_try(facts(), [Layer({"augment": {"flip": 0}}, "")]) == ""
 
 

@@ -30,8 +30,8 @@ _STRIDES = (16, 8)
 
 _COSTLIER = 4
 
-GIVEN = ("cams.long_side", "augment.crop", "augment.long_side")
-"""Settings that leave nothing to try if they are given."""
+GIVEN = ("cams.long_side", "augment.crop", "augment.long_side", "dry_run")
+"""Settings that leave nothing to try if they are given; a dry run is to be short."""
 
 
 @dataclass(frozen=True)

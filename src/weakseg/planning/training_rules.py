@@ -119,7 +119,7 @@ def step_choices(facts: DataFacts, share: float, segment_share: float) -> list[C
     steps, why = classify_steps(facts, share)
     choices = [*_steps("fit", steps, why)]
     for name, (part, of) in _SHARES.items():
-        share_told = f"{part}/{of} of the classifier's, from which it goes on"
+        share_told = f"{part}/{of} of the classifier's steps, from which it goes on"
         choices += _steps(f"{name}.fit", max(1, round(steps * part / of)), share_told)
     return [*choices, *_steps("segment.fit", *segment_steps(facts, segment_share))]
 
