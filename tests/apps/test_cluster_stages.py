@@ -1,13 +1,19 @@
 """A run's stages by workers, each of which does parts of the images: the same results."""
 
 import json
+import os
+import signal
+import threading
+import time
 
+import psutil
 import pytest
 
 from weakseg import api
 from weakseg.apps import cluster, cluster_stages
 from weakseg.data.images import read_mask
 from weakseg.demo_data.data_set import write_demo
+from weakseg.faults import FileError
 from weakseg.runs.image_maps import ImageMaps
 from weakseg.types import ConfigError
 
@@ -101,3 +107,61 @@ def test_ray_and_launchers_do_not_go_together(data, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="brings its own processes"):
         api.run(data, tmp_path / "run", engine="ray", **OPTIONS)
     assert not (tmp_path / "run").exists()
+
+
+class Killer(threading.Thread):
+    """Ends a worker once an image is finished, and notes what was finished then."""
+
+    def __init__(self, folder):
+        super().__init__(daemon=True)
+        self.folder, self.finished, self.killed = folder, {}, None
+
+    def run(self):
+        until = time.monotonic() + 300
+        while time.monotonic() < until and self.killed is None:
+            files = [path for path in self.folder.glob("*.npz") if not path.name.startswith(".")]
+            workers = [
+                process.pid
+                for process in psutil.process_iter(["cmdline"])
+                if (process.info["cmdline"] or [""])[0].startswith("ray::MapWorker")
+            ]
+            if files and workers:
+                self.finished = {path: path.stat().st_mtime_ns for path in files}
+                os.kill(workers[0], signal.SIGKILL)
+                self.killed = workers[0]
+            time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def ray():
+    found = pytest.importorskip("ray")
+    cluster._connect()
+    yield found
+    found.shutdown()
+
+
+def test_a_worker_that_is_killed_loses_nothing(ray, alone, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_stages, "_LEAST", 2)
+    out = tmp_path / "run"
+    killer = Killer(out / "cams")
+    killer.start()
+    api.run(data, out, engine="ray", workers=2, **OPTIONS)
+    killer.join()
+    assert killer.killed is not None
+    for path, written in killer.finished.items():
+        assert path.stat().st_mtime_ns == written
+    assert_same(out, alone)
+
+
+class Bad:
+    def __call__(self):
+        return self.work
+
+    def work(self, jobs):
+        raise FileError("x.png", "image_damaged", "it is cut off", "replace it")
+
+
+def test_an_image_that_a_worker_cannot_read(ray):
+    with pytest.raises(FileError, match="it is cut off") as caught:
+        list(cluster.map_on_ray(Bad(), [{"start": 0}], batch=1, workers=1))
+    assert caught.value.kind == "image_damaged"
