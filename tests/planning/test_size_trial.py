@@ -82,11 +82,11 @@ def tried(monkeypatch):
     """Which sizes were tried, with the scores that each is to have; the second one is best."""
     found = []
 
-    def scores(learnt, held, config, advance):
+    def scores(learnt, held, config, advance, *, rate):
         advance()
         found.append((config.cams.long_side, config.augment.crop, config.backbone.output_stride))
         tags = true_tags(held, len(learnt.classes))
-        return tags.float() if len(found) > 1 else torch.zeros(tags.shape)
+        return tags.float() if len(found) > 1 else torch.rand(tags.shape)
 
     monkeypatch.setattr(size_trial, "tag_scores", scores)
     return found
@@ -106,6 +106,22 @@ def test_all_sizes_are_tried_where_there_is_time(tried, costs):
     assert tried == [(320, 192, 16), (448, 256, 16), (448, 256, 8)]
     assert "which is more" in why
     assert [done for done, _ in told] == [1, 2, 3]
+
+
+def test_a_training_that_diverged_tells_nothing_of_a_size(monkeypatch, costs):
+    asked = []
+
+    def scores(learnt, held, config, advance, *, rate):
+        asked.append((config.cams.long_side, rate))
+        tags = true_tags(held, len(learnt.classes)).float()
+        return tags if rate < 1 or config.cams.long_side > 320 else torch.zeros(tags.shape)
+
+    monkeypatch.setattr(size_trial, "tag_scores", scores)
+    data = facts()
+    needed = sum(trial_seconds(side, data, costs) for side in (320, 448))
+    trial, _ = tried_size(catalog(), data, costs, [], seconds=needed + 1)
+    assert asked == [(320, 1.0), (320, 0.5), (448, 1.0)]
+    assert trial.side == 320
 
 
 def test_a_size_for_which_there_is_no_time_is_not_tried(tried, costs):

@@ -30,6 +30,10 @@ _STRIDES = (16, 8)
 
 _COSTLIER = 4
 
+_RATES = (1.0, 0.5, 0.25)
+"""Multiples of the learning rate: a network that says the same of all images has diverged, which
+tells nothing of a size."""
+
 GIVEN = ("cams.long_side", "augment.crop", "augment.long_side", "dry_run")
 """Settings that leave nothing to try if they are given; a dry run is to be short."""
 
@@ -192,7 +196,11 @@ def tried_size(
     def tried(side: int, stride: int) -> Trial:
         chosen = [*size_choices(side, facts, ""), Choice("backbone.output_stride", stride, "")]
         config = assemble(RunConfig, [as_layer(chosen, "the plan"), *over])
-        return Trial(side, stride, tag_scores(learnt, held, config, advance))
+        for rate in _RATES:
+            scores = tag_scores(learnt, held, config, advance, rate=rate)
+            if bool((scores != scores[:1]).any()):
+                break
+        return Trial(side, stride, scores)
 
     taken, why = worth_it([tried(side, _STRIDES[0]) for side in sides], tags)
     left = seconds - sum(needed)

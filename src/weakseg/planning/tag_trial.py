@@ -80,6 +80,8 @@ def tag_scores(
     held: Sequence[Sample],
     config: RunConfig,
     advance: Callable[[], object] = lambda: None,
+    *,
+    rate: float = 1.0,
 ) -> Tensor:
     """Scores of the tags of images held out, float32 [N,K], by a network trained for a short time.
 
@@ -88,12 +90,14 @@ def tag_scores(
         held: What it is tried on.
         config: All settings; the size is `cams.long_side`, the views are `augment`'s.
         advance: Called after each step.
+        rate: Multiple of the learning rate.
 
     Raises:
         FileError: An image cannot be read.
         RunError: The training diverged, or memory does not suffice.
     """
     settings = trial_settings()
+    settings = settings.model_copy(update={"lr": rate * settings.lr, "checkpoint_seconds": 1e9})
 
     def step(*_: object, **__: object) -> None:
         advance()
@@ -117,7 +121,7 @@ def tag_scores(
         fit(
             TagTask(model, config.task),
             loader,
-            settings.model_copy(update={"checkpoint_seconds": 1e9}),
+            settings,
             folder=Path(folder),
             device=config.device,
             precision=config.precision,
