@@ -157,7 +157,7 @@ def test_pictures_without_room_in_the_page_lie_beside_it(drawing, monkeypatch):
         for place, (photo, layers) in enumerate(json.loads(text[len(head) : -3])):
             assert by_place[f"{number}.{place}"]
             assert photo.startswith("data:image/jpeg;base64,")
-            assert layers[0][0] == "mask"
+            assert layers[-1][0] == "mask"
             seen += 1
     assert inside + seen == len(whole["pictures"])
 
@@ -173,6 +173,16 @@ def test_pictures_without_room_in_the_page_lie_beside_it(drawing, monkeypatch):
     monkeypatch.undo()
     write_report(run)
     assert not (run / "report").exists()
+
+
+def test_images_of_small_runs_have_their_maps_of_large_ones_their_masks(drawing, monkeypatch):
+    run = many(drawing)
+    kinds = ["spotlight", "compensation", "weighted map", "mask"]
+    whole = viewed(Page(write_report(run)))["pictures"]
+    assert {tuple(title for title, _ in layers) for _, layers in whole} == {tuple(kinds)}
+    monkeypatch.setattr(viewer, "_WITH_MAPS", 69)
+    bare = viewed(Page(write_report(run)))["pictures"]
+    assert {tuple(title for title, _ in layers) for _, layers in bare} == {("mask",)}
 
 
 def test_a_report_that_is_killed_leaves_the_one_before(drawing, monkeypatch):
@@ -223,7 +233,7 @@ def test_images_of_the_second_split_are_in_the_list_with_what_the_network_found(
     (row,) = (row for row in told["images"] if row[0] == "new")
     assert row[1:5] == [[2], 1, "open", []]
     (picture,) = told["pictures"]
-    assert [title for title, _ in picture[1]] == ["prediction"]
+    assert [title for title, _ in picture[1]] == ["prediction"]  # it has no maps
     assert any(a.get("name") == "split" for a in found.named("select"))
 
 
@@ -341,7 +351,8 @@ def test_a_run_of_50000_images_is_sampled_and_stays_small(drawing, monkeypatch):
         record["samples"].append({**record["samples"][k % 60], "id": f"{k:05d}"})
     (run / "catalog.json").write_text(json.dumps(record))
     monkeypatch.setattr(doubts, "MAX_LOOKED_AT", 300)
-    monkeypatch.setattr(viewer, "brief_card", lambda *_: None)
+    monkeypatch.setattr(viewer, "brief_card", lambda *_, **__: None)
+    monkeypatch.setattr(viewer, "_MANY", 100_000)
     path = write_report(run)
     assert "of 50,000 images (picked by chance)" in Page(path).text
     assert len(viewed(Page(path))["images"]) == 50_000

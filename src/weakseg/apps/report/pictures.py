@@ -149,10 +149,14 @@ def cards(
 
 
 def brief_card(
-    facts: Facts, sample: Sample, corrections: Corrections = NO_CORRECTIONS
+    facts: Facts,
+    sample: Sample,
+    corrections: Corrections = NO_CORRECTIONS,
+    *,
+    maps: bool = False,
 ) -> Card | None:
-    """A smaller photo with its masks alone; None if the image cannot be read."""
-    return _card(facts, sample, (), corrections, brief=True)
+    """A smaller photo with its masks, and maps if asked for; None if the image cannot be read."""
+    return _card(facts, sample, (), corrections, brief=True, maps=maps)
 
 
 def _card(
@@ -162,6 +166,7 @@ def _card(
     corrections: Corrections,
     *,
     brief: bool,
+    maps: bool = True,
 ) -> Card | None:
     try:
         photo = _photo(sample, _BRIEF if brief else _PHOTO)
@@ -170,7 +175,7 @@ def _card(
     names = [(facts.catalog.classes[k], f"#{bytes(colour(k)).hex()}") for k in sorted(sample.tags)]
     said = ", ".join(name for name, _ in names) or "nothing"
     panels = [Panel("photo", f"{sample.id}, tagged {said}", "")]
-    if facts.has("cams") and not brief:
+    if facts.has("cams") and maps:
         try:
             kinds, _ = titled_maps(facts, sample)
         except WeaksegError:
@@ -179,10 +184,10 @@ def _card(
             Panel(
                 _title(kind, kinds),
                 f"{kind} map of {said}",
-                _uri(heat_image(maps.amax(dim=0).numpy()), "PNG"),
+                _uri(heat_image(found.amax(dim=0).numpy()), "PNG"),
             )
-            for kind, maps in kinds.items()
-            if len(maps)
+            for kind, found in kinds.items()
+            if len(found)
         ]
     for title, path in mask_files(facts, sample):
         if brief and title == "seeds":

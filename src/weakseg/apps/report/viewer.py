@@ -40,6 +40,9 @@ FOLDER = "report"
 _ROW_BYTES = 120
 """What an image takes in the page without its pictures, about."""
 
+_WITH_MAPS = 400
+"""All images of so small a run have their maps, too; of larger ones those that have cards."""
+
 _MANY = 500
 """From so many images on, several processes make the pictures."""
 
@@ -187,18 +190,24 @@ class _Draw:
 
     facts: Facts
     corrections: Corrections
+    maps: bool
 
     def __call__(self, sample: Sample) -> Card | None:
-        return brief_card(self.facts, sample, self.corrections)
+        return brief_card(self.facts, sample, self.corrections, maps=self.maps)
 
 
 def _cards(
     facts: Facts, samples: Sequence[Sample], corrections: Corrections, advance: Callable[[], None]
 ) -> Iterator[Card | None]:
     workers = facts.context.config.fit.workers if len(samples) >= _MANY else 0
-    for card in parallel_map(_Draw(facts, corrections), samples, workers=workers):
+    draw = _Draw(facts, corrections, _has_maps(facts))
+    for card in parallel_map(draw, samples, workers=workers):
         advance()
         yield card
+
+
+def _has_maps(facts: Facts) -> bool:
+    return len(facts.catalog) <= _WITH_MAPS
 
 
 def _fitting(
@@ -243,7 +252,7 @@ def _write_beside(folder: Path, cards: Iterable[Card | None]) -> None:
 
 def _stamp(facts: Facts, shown: Sequence[Shown], corrections: Corrections) -> str:
     """A hash of what pictures are made of, by the files' sizes and times."""
-    made = hashlib.sha256(b"weakseg-pictures-1")
+    made = hashlib.sha256(f"weakseg-pictures-1 {_has_maps(facts)} {facts.finished}\n".encode())
     for each in shown:
         files = [each.sample.image, *(path for _, path in mask_files(facts, each.sample))]
         if each.sample.id in corrections.masks:
