@@ -68,8 +68,19 @@ class Drawing:
     def catalog(self):
         return Catalog(self.classes, tuple(sorted(self.samples, key=lambda s: s.id)))
 
-    def run(self, name="run", *, branches=2, overrides=(), until=None, force=False, verdicts=()):
+    def run(
+        self,
+        name="run",
+        *,
+        branches=2,
+        overrides=(),
+        until=None,
+        force=False,
+        verdicts=(),
+        estimate=None,
+    ):
         """The finished run's folder."""
+        judged = {"verdicts": list(verdicts), "estimate": estimate}
 
         def classify(context):
             steps = [
@@ -112,7 +123,7 @@ class Drawing:
             Stage("cams", 1, ("classify",), ("cams",), cams),
             *([Stage("weigh", 1, ("cams",), ("cams",), weigh)] if branches == 2 else []),
             real["masks"],
-            Stage("verify", 1, ("masks",), (), lambda _: {"verdicts": list(verdicts)}),
+            Stage("verify", 1, ("masks",), (), lambda _: judged),
             real["evaluate"],
         ]
         one = ["amr.compensation=false"] if branches == 1 else []

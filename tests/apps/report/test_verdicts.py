@@ -15,3 +15,12 @@ def test_verdicts_come_first(drawing):
     assert page.index("Look first at the masks of dog:</b>") < folded
     assert folded < page.index("Look first at the masks of cow:</b> little.") < page.index("<nav")
     assert "Do not use" not in write_report(drawing.run("other")).read_text("utf-8")
+
+
+def test_how_good_masks_are_likely_to_be(drawing):
+    drawing.add("a", ["cat"])
+    estimate = {"value": 0.4, "low": 0.2, "high": 0.6}
+    page = write_report(drawing.run(verdicts=[], estimate=estimate)).read_text("utf-8")
+    said = "Their mean IoU is estimated at about 40%, likely 20% to 60%."
+    assert page.index(said) < page.index("<nav")
+    assert "is estimated" not in write_report(drawing.run("other")).read_text("utf-8")

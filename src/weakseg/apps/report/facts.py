@@ -20,6 +20,7 @@ from weakseg.apps.report.readings import (
 )
 from weakseg.config import RunConfig
 from weakseg.files import read_json
+from weakseg.metrics.estimates import Estimate
 from weakseg.metrics.verdicts import Verdict
 from weakseg.pipeline import STAGES, made_as_set
 from weakseg.runs.context import StageContext
@@ -106,6 +107,7 @@ class Facts:
         kind: The kind of map that the masks were made of, or that stands for it.
         maskless: Ids of tagged images without any mask.
         verdicts: What the run says of its masks, the worst first.
+        estimate: How good it takes them to be; None if it does not say.
         logs: Of every training.
         scores: All there are, in the order of stages.
         sweeps: Of the stage `evaluate`.
@@ -127,6 +129,7 @@ class Facts:
     kind: str
     maskless: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
+    estimate: Estimate | None
     logs: tuple[TrainingLog, ...]
     scores: tuple[Score, ...]
     sweeps: tuple[Sweep, ...]
@@ -212,6 +215,7 @@ def _facts(path: Path, run: RunDir) -> Facts:
         ),
         maskless=tuple(map(str, masks.get("tagged_without_mask") or ())),
         verdicts=tuple(Verdict(**each) for each in judged.get("verdicts") or ()),
+        estimate=Estimate(**judged["estimate"]) if judged.get("estimate") else None,
         logs=tuple(log for folder in folders if (log := _training_log(folder)) is not None),
         scores=tuple(
             score
