@@ -18,7 +18,7 @@ from rich.console import Console
 
 from weakseg.config.declared import declared_settings
 from weakseg.metrics.estimates import Estimate
-from weakseg.metrics.verdicts import Verdict
+from weakseg.metrics.verdicts import Verdict, verdicts_of_run
 from weakseg.runs.attempts import Lose, attempted
 from weakseg.runs.contents import CONTENTS, Contents, catalog_digest, truth_digest
 from weakseg.runs.context import StageContext
@@ -304,9 +304,8 @@ class PipelineSummary:
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """What the stage `verify` says of the masks, the worst first; empty if it was not run."""
-        judged = self._by_name["verify"].summary if "verify" in self._by_name else {}
-        return tuple(Verdict(**each) for each in judged.get("verdicts", ()))
+        """What the run says of its masks and its network, the worst first."""
+        return verdicts_of_run({name: stage.summary for name, stage in self._by_name.items()})
 
     @property
     def estimate(self) -> Estimate | None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from weakseg.metrics.verdicts import ClassFigures, verdicts
+from weakseg.metrics.verdicts import ClassFigures, Verdict, verdicts, verdicts_of_run
 
 GOOD = ClassFigures(
     images=40,
@@ -90,3 +90,12 @@ def test_a_surface_without_images_of_no_tag_is_to_be_looked_at():
     assert found.severity == "yellow"
     assert "add images without any tag" in found.text
     assert verdicts({"pit": ClassFigures(images=10, told=0.9, guessed=0.2, by_others=0.3)}) == []
+
+
+def test_a_network_that_did_not_learn_is_red():
+    yellow = {"severity": "yellow", "about": "cat", "text": "look"}
+    summaries = {"verify": {"verdicts": [yellow]}, "segment": {"not_learnt": ["cow", "dog"]}}
+    network, cat = verdicts_of_run(summaries)
+    assert (network.severity, network.about, cat) == ("red", "the network", Verdict(**yellow))
+    assert "hardly any of cow, dog even in images that it learnt from" in network.text
+    assert verdicts_of_run({"segment": {"not_learnt": []}}) == verdicts_of_run({}) == ()

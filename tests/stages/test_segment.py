@@ -12,9 +12,11 @@ from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import write_mask
 from weakseg.demo_data.data_set import write_demo
 from weakseg.models.segmenter import Segmenter
+from weakseg.runs.context import StageContext
 from weakseg.runs.learning import STATE
 from weakseg.runs.run_dir import VALIDATION, RunDir
-from weakseg.stages.segment import steps_logged
+from weakseg.stages import segment as segment_stage
+from weakseg.stages.segment import LabelledImages, _agreements, steps_logged
 from weakseg.types import DataError, RunError
 
 SET = (
@@ -84,6 +86,32 @@ def test_the_summary_tells_what_was_done(run):
     for agreement in (*(r["agreement"] for r in summary["rounds"]), summary["agreement"]):
         assert set(agreement) == {"trained", "held_out"}
         assert all(0 <= value <= 1 for value in agreement.values())
+    assert set(summary["not_learnt"]) <= set(RunDir(run.run).load_catalog().classes)
+
+
+@pytest.mark.parametrize("place", [0, 1, None])
+def test_classes_that_the_network_does_not_find_are_named(run, monkeypatch, place):
+    context = StageContext.reading(RunDir(run.run))
+    classes = context.catalog.classes
+    found = None if place is None else classes[place]
+    pairs = [(s, run.run / "masks" / f"{s.id}.png") for s in context.catalog]
+
+    def labelled(_, samples):
+        # What the masks say, but of one class only.
+        for sample in samples:
+            mask = read_mask(run.run / "masks" / f"{sample.id}.png").clone()
+            mask[mask != (classes.index(found) + 1 if found else 99)] = 0
+            yield sample, mask
+
+    monkeypatch.setattr(segment_stage, "label_samples", labelled)
+    images = LabelledImages(*zip(*pairs, strict=True), pairs[:2], 1)
+    model = Segmenter.from_pretrained(run.run / "segment" / "model")
+    masked = {
+        name
+        for k, name in enumerate(classes)
+        if any((read_mask(m) == k + 1).any() for _, m in pairs)
+    }
+    assert set(_agreements(context, model, images)["not_learnt"]) == masked - {found}
 
 
 def test_the_second_round_has_masks_within_the_tags_of_every_image(run):

@@ -12,6 +12,7 @@ from typing import Literal
 from weakseg.config.run_config import RunConfig, load_config
 from weakseg.faults import listed
 from weakseg.files import size_of_files
+from weakseg.metrics.verdicts import verdicts_of_run
 from weakseg.pipeline import STAGES, Stage, made_as_set
 from weakseg.runs.run_dir import VALIDATION, RunDir
 from weakseg.runs.stage_dir import StageDir, fingerprint_hash
@@ -146,12 +147,14 @@ def _stages(
 
 def _verdicts(folder: StageDir) -> Iterator[str]:
     """What the run says of its own masks, where this stage judges them."""
-    found = folder.summary.get("verdicts", ())
-    for verdict in found if isinstance(found, list) else ():
-        if isinstance(verdict, dict):
-            words = (str(verdict.get(key, "")) for key in ("severity", "about", "text"))
-            severity, about, text = words
-            yield f"{severity.upper()} {about}: {text}"
+    try:
+        summary = folder.summary
+        yield from map(str, verdicts_of_run({"verify": summary, "segment": summary}))
+    except (AttributeError, TypeError):
+        raise RunError(
+            f"{folder.path / 'done.json'} is damaged: its verdicts cannot be read; remove it and "
+            "give the same `weakseg run` command again"
+        ) from None
 
 
 def _of_images(catalog: Catalog) -> Iterator[str]:

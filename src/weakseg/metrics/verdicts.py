@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -112,6 +112,22 @@ def verdicts(figures: Mapping[str, ClassFigures]) -> list[Verdict]:
         for severity, text in _of_class(name, own)
     ]
     return sorted(found, key=lambda verdict: verdict.severity != "red")
+
+
+def verdicts_of_run(summaries: Mapping[str, Mapping[str, Any]]) -> tuple[Verdict, ...]:
+    """What a run says of its masks and of its network, the worst first.
+
+    Args:
+        summaries: What its stages returned, by name; of `segment` and `verify` something is told.
+    """
+    found = [Verdict(**each) for each in summaries.get("verify", {}).get("verdicts") or ()]
+    if missed := summaries.get("segment", {}).get("not_learnt"):
+        text = (
+            f"it finds hardly any of {', '.join(missed)} even in images that it learnt from; train "
+            "it longer (segment.fit.least_steps), or let classes count alike (segment.task.balance=1)"
+        )
+        found.insert(0, Verdict("red", "the network", text))
+    return tuple(found)
 
 
 def _of_class(name: str, own: ClassFigures) -> Iterable[tuple[Severity, str]]:

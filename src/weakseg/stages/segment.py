@@ -12,7 +12,7 @@ from torch import Tensor
 from weakseg.data.datasets import MaskedViews
 from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import write_mask
-from weakseg.metrics.confusion import ConfusionMatrix, mean_iou
+from weakseg.metrics.confusion import ConfusionMatrix, class_recall, mean_iou
 from weakseg.metrics.scores import top_label
 from weakseg.models.hub import CONFIG, WEIGHTS
 from weakseg.models.segmenter import Segmenter
@@ -31,6 +31,9 @@ from weakseg.types import DataError, RunError, Sample
 
 _MEASURED = 100
 """Maximum images of either kind whose agreement is measured."""
+
+LEARNT = 0.1
+"""Share of a class's masks below which a network that does not find more has not learnt it."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def segment(context: StageContext) -> Mapping[str, object]:
         folder = context.dir.path if last else context.dir.path / f"round-{number}"
         label = "segment" if settings.rounds == 1 else f"segment {number}/{settings.rounds}"
         model = _trained(context, labelled, folder, label)
-        rounds.append({"agreement": _agreements(context, model, labelled)})
+        rounds.append(_agreements(context, model, labelled))
         if not last:
             labelled = _relabelled(context, model, labelled, f"{folder.name}/labels")
     return {
@@ -175,16 +178,22 @@ def _label_counts(context: StageContext, labelled: LabelledImages) -> Tensor:
 
 def _agreements(
     context: StageContext, model: Segmenter, labelled: LabelledImages
-) -> dict[str, float | None] | None:
-    """The mIoU of the network's labels with the masks: of images trained on and held out."""
+) -> dict[str, object]:
+    """How far the network's labels agree with the masks.
+
+    Returns:
+        `agreement`: the mIoU on images trained on and held out; None where none are held out.
+        `not_learnt`: the classes of which it finds hardly anything even in images trained on.
+    """
     if not labelled.held_out or not first_process():
-        return None
+        return {"agreement": None, "not_learnt": []}
     trained = list(zip(labelled.samples, labelled.masks, strict=True))
     kinds = {
         "trained": trained[:: max(1, len(trained) // _MEASURED)],
         "held_out": labelled.held_out,
     }
     found: dict[str, float | None] = {}
+    not_learnt: list[str] = []
     total = sum(len(pairs[:_MEASURED]) for pairs in kinds.values())
     labeler = _labeler(context, model, PredictSettings(scales=(1.0,), mirror=False))
     with context.track("agreement", total) as advance:
@@ -196,7 +205,11 @@ def _agreements(
                 matrix.update(labels, read_mask(masks[sample.id]))
                 advance()
             found[kind] = float(mean_iou(matrix.counts))
-    return found
+            if kind == "trained":
+                shares = class_recall(matrix.counts)[1:].tolist()
+                names = zip(context.catalog.classes, shares, strict=True)
+                not_learnt = [name for name, share in names if share < LEARNT]
+    return {"agreement": found, "not_learnt": not_learnt}
 
 
 def _labeler(context: StageContext, model: Segmenter, settings: PredictSettings) -> Labeler:

@@ -21,7 +21,7 @@ from weakseg.apps.report.readings import (
 from weakseg.config import RunConfig
 from weakseg.files import read_json
 from weakseg.metrics.estimates import Estimate
-from weakseg.metrics.verdicts import Verdict
+from weakseg.metrics.verdicts import Verdict, verdicts_of_run
 from weakseg.pipeline import STAGES, made_as_set
 from weakseg.runs.context import StageContext
 from weakseg.runs.run_dir import VALIDATION, RunDir
@@ -180,10 +180,12 @@ def _facts(path: Path, run: RunDir) -> Facts:
     folders = [StageDir(path / name) for name in _stage_names(path, context.config)]
     done = [folder for folder in folders if folder.done]
     total = sum(float(folder.record["seconds"]) for folder in done)
-    masks, judged = (
-        next((folder.summary for folder in done if folder.path.name == name), {})
-        for name in ("masks", "verify")
-    )
+    summaries = {
+        folder.path.name: folder.summary
+        for folder in done
+        if folder.path.name in ("masks", "verify", "segment")
+    }
+    masks, judged = (summaries.get(name, {}) for name in ("masks", "verify"))
     ended = max((folder.path / "done.json" for folder in done), key=_mtime, default=None)
     metrics = {
         folder.path.name: read_json(folder.path / "metrics.json")
@@ -214,7 +216,7 @@ def _facts(path: Path, run: RunDir) -> Facts:
             (str(kind) for kind in (masks.get("maps"), *_KINDS) if kind in thresholds), _KINDS[0]
         ),
         maskless=tuple(map(str, masks.get("tagged_without_mask") or ())),
-        verdicts=tuple(Verdict(**each) for each in judged.get("verdicts") or ()),
+        verdicts=verdicts_of_run(summaries),
         estimate=Estimate(**judged["estimate"]) if judged.get("estimate") else None,
         logs=tuple(log for folder in folders if (log := _training_log(folder)) is not None),
         scores=tuple(
