@@ -123,8 +123,9 @@ def verdicts_of_run(summaries: Mapping[str, Mapping[str, Any]]) -> tuple[Verdict
     found = [Verdict(**each) for each in summaries.get("verify", {}).get("verdicts") or ()]
     if missed := summaries.get("segment", {}).get("not_learnt"):
         text = (
-            f"it finds hardly any of {', '.join(missed)} even in images that it learnt from; train "
-            "it longer (segment.fit.least_steps), or let classes count alike (segment.task.balance=1)"
+            f"it finds hardly any of {', '.join(missed)} even in images that it learnt from; "
+            "train it longer (segment.fit.least_steps), or let classes count alike "
+            "(segment.task.balance=1)"
         )
         found.insert(0, Verdict("red", "the network", text))
     return tuple(found)
