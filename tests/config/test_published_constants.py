@@ -154,9 +154,10 @@ def test_nothing_that_the_presets_set_is_left_out_of_the_list(preset):
             else:
                 yield f"{prefix}{name}"
 
-    # Epochs of segmentation are only enough for its steps.
+    # Epochs of segmentation are only enough for its steps; gradient descent is in no fingerprint.
     unlisted = set(leaves(PRESETS[preset])) - CONSTANTS.keys() - SIZES.keys()
-    assert unlisted == {"segment.fit.epochs"}
+    assert unlisted == {"segment.fit.epochs", "segment.fit.optimizer"}
+    assert load_config(preset).segment.fit.optimizer == "sgd"
 
 
 def test_the_epochs_of_segmentation_are_enough_for_its_steps():

@@ -196,6 +196,7 @@ def _published(long_side: int) -> Mapping[str, object]:
                 "steps": 30_000,
                 "epochs": 29,
                 "batch_size": 10,
+                "optimizer": "sgd",
                 "lr": 2.5e-4,
                 "weight_decay": 5e-4,
                 "warmup": 0.0,

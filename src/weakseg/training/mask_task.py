@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -41,11 +42,15 @@ class MaskTaskSettings(BaseModel):
 
 
 class SegmentFitSettings(FitSettings):
-    """As `FitSettings`, with other defaults."""
+    """As `FitSettings`, with other defaults.
+
+    AdamW learns classes of few pixels, too, in steps in which gradient descent finds none of them.
+    """
 
     epochs: int = Field(10, ge=1, description="passes over the images")
     batch_size: int = Field(8, ge=1, description="images per step")
-    lr: float = Field(0.002, gt=0, description="highest learning rate")
+    optimizer: Literal["sgd", "adamw"] = Field("adamw", description="sgd or adamw")
+    lr: float = Field(2e-4, gt=0, description="highest learning rate")
 
     @model_validator(mode="after")
     def _pieces(self) -> SegmentFitSettings:
