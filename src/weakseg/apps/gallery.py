@@ -42,6 +42,13 @@ def gallery(run: Path | str, *, rows: int = 12) -> bytes:
     return picture_grid(list(columns), list(zip(*columns.values(), strict=True)))
 
 
+def _own_range(maps: Tensor) -> Tensor:
+    """The highest of maps [n,h,w] over its own range: probabilities hardly come near 0 and 1."""
+    highest = maps.amax(dim=0)
+    least, most = highest.amin(), highest.amax()
+    return (highest - least) / (most - least).clamp_min(1e-6)
+
+
 def _row(context: StageContext, sample: Sample) -> dict[str, Tensor]:
     run, config = context.run.path, context.config
     image = read_sample(sample)
@@ -59,14 +66,14 @@ def _row(context: StageContext, sample: Sample) -> dict[str, Tensor]:
         row["spread"] = heat(image, spread.amax(dim=0))
     if config.evidence.images:
         weighed = ImageMaps.load(run, "evidence", sample.id).maps["evidence"]
-        row["evidence"] = heat(image, weighed.amax(dim=0))
+        row["evidence"] = heat(image, _own_range(weighed))
     if config.refine.walks:
         seeds = read_mask(image_file(run, "seeds", sample.id, ".png"))
         row["seeds"] = overlay(image, _enlarged(seeds, image))
         walked = ImageMaps.load(run, "walk", sample.id)
         if walked.boundary is not None:
             row["boundary"] = heat(image, walked.boundary, alpha=0.8)
-        row["walk"] = heat(image, walked.maps["walk"].amax(dim=0))
+        row["walk"] = heat(image, _own_range(walked.maps["walk"]))
     row["mask"] = overlay(image, read_mask(image_file(run, "masks", sample.id, ".png")))
     if sample.mask is not None:
         row["truth"] = overlay(image, read_mask(sample.mask))
