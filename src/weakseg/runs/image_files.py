@@ -44,7 +44,7 @@ def relative_file(image_id: str, suffix: str, *, shards: bool) -> str:
 
     Example:
         >>> relative_file("dog/001", ".png", shards=True)
-        'shard-7ef/dog/001.png'
+        'shard-754/dog/001.png'
     """
     if not shards:
         return f"{image_id}{suffix}"
