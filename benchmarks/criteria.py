@@ -20,6 +20,7 @@ from torch.nn import functional
 from weakseg.config.run_config import load_config
 from weakseg.data.images import read_mask
 from weakseg.metrics.estimates import STEP, MaskCounts, sureness
+from weakseg.metrics.verdicts import WHOLE_IMAGE
 from weakseg.ops.cams import upsampled
 from weakseg.ops.evidence import (
     FOLDS,
@@ -172,7 +173,7 @@ def measured(path):
                         score,
                         float(inside.sum()),
                         1,
-                        int(inside.float().mean() >= 0.95),
+                        int(inside.float().mean() >= WHOLE_IMAGE),
                     )
                 if threshold == HALF:
                     masks.append(mask)
