@@ -112,6 +112,9 @@ def test_classes_that_the_network_does_not_find_are_named(run, monkeypatch, plac
         if any((read_mask(m) == k + 1).any() for _, m in pairs)
     }
     assert set(_agreements(context, model, images)["not_learnt"]) == masked - {found}
+    none_held_out = LabelledImages(images.samples, images.masks, [], 1)
+    told = _agreements(context, model, none_held_out)
+    assert (told["agreement"], set(told["not_learnt"])) == (None, masked - {found})
 
 
 def test_the_second_round_has_masks_within_the_tags_of_every_image(run):

@@ -185,7 +185,7 @@ def _agreements(
         `agreement`: the mIoU on images trained on and held out; None where none are held out.
         `not_learnt`: the classes of which it finds hardly anything even in images trained on.
     """
-    if not labelled.held_out or not first_process():
+    if not first_process():
         return {"agreement": None, "not_learnt": []}
     trained = list(zip(labelled.samples, labelled.masks, strict=True))
     kinds = {
@@ -209,7 +209,7 @@ def _agreements(
                 shares = class_recall(matrix.counts)[1:].tolist()
                 names = zip(context.catalog.classes, shares, strict=True)
                 not_learnt = [name for name, share in names if share < LEARNT]
-    return {"agreement": found, "not_learnt": not_learnt}
+    return {"agreement": found if labelled.held_out else None, "not_learnt": not_learnt}
 
 
 def _labeler(context: StageContext, model: Segmenter, settings: PredictSettings) -> Labeler:
