@@ -2,12 +2,14 @@
 
     python benchmarks/review.py --runs DIR [--data ../shared/data/voc-animals] [--split train] [--val val]
                                 [--preset fast] [--counts 0 10 20 40 80] [--seeds 0 1 2] [--set KEY=VALUE …]
+                                [--job 0 --of 1]
 
 For each seed a run is made from tags alone (DIR/<data>-<seed>-start), and copied once for each order.
 A scripted reviewer gives the true masks of the next images of that order, those that a person would draw in
 `weakseg review`; then `weakseg run` learns from them, and the network is scored on the second split,
-which nobody corrects. The queue is asked again after each run. What is there goes on. Writes
-`review_<data>.md` and `.svg`.
+which nobody corrects. The queue is asked again after each run. What is there goes on. Of several processes
+(`--job 1 --of 6`) each makes its part of the curves, from starts that `--counts 0` made before. The one that
+finds all curves done writes `review_<data>.md` and `.svg`.
 """
 
 from __future__ import annotations
@@ -65,12 +67,17 @@ def correct(run, order, seed, wanted):
         desk.draw(sample, found and found.version, Patch(0, 0, truth), "truth")
 
 
-def curve(arguments, order, seed):
-    """The score at each number of corrected images."""
+def scores(arguments, order, seed):
+    """Where the scores of a curve are kept, and those that are there."""
+    path = arguments.runs / f"{arguments.data.name}-{seed}-{order}.json"
+    return path, json.loads(path.read_text()) if path.is_file() else {}
+
+
+def make_curve(arguments, order, seed):
+    """Measures the score at each number of corrected images, unless it is there."""
     name = arguments.data.name
     start = arguments.runs / f"{name}-{seed}-start"
-    path = arguments.runs / f"{name}-{seed}-{order}.json"
-    found = json.loads(path.read_text()) if path.is_file() else {}
+    path, found = scores(arguments, order, seed)
     run = arguments.runs / f"{name}-{seed}-{order}"
     for count in arguments.counts:
         if str(count) in found:
@@ -84,7 +91,19 @@ def curve(arguments, order, seed):
             correct(run, order, seed, count)
             found[str(count)] = learnt(arguments, run, seed)
         path.write_text(json.dumps(found, indent=2) + "\n")
-    return [found[str(count)] for count in arguments.counts]
+
+
+def curves_done(arguments):
+    """Of each order the curves of all seeds; None while one is not finished."""
+    found = {
+        order: [scores(arguments, order, seed)[1] for seed in arguments.seeds] for order in ORDERS
+    }
+    wanted = [str(count) for count in arguments.counts]
+    if any(key not in one for several in found.values() for one in several for key in wanted):
+        return None
+    return {
+        order: [[one[key] for key in wanted] for one in several] for order, several in found.items()
+    }
 
 
 def mean(values):
@@ -164,12 +183,17 @@ def main():
     parser.add_argument("--counts", type=int, nargs="+", default=[0, 10, 20, 40, 80])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--job", type=int, default=0, help="which of several processes this is")
+    parser.add_argument("--of", type=int, default=1, help="how many processes there are")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)
-    curves = {
-        order: [curve(arguments, order, seed) for seed in arguments.seeds] for order in ORDERS
-    }
+    work = [(order, seed) for seed in arguments.seeds for order in ORDERS]
+    for order, seed in work[arguments.job :: arguments.of]:
+        make_curve(arguments, order, seed)
+    curves = curves_done(arguments)
+    if curves is None:
+        return
     name = arguments.data.name
     seeds = ", ".join(map(str, arguments.seeds))
     text = "\n".join(

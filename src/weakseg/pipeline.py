@@ -165,7 +165,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "masks",
-        version=3,
+        version=4,
         needs=("cams", "spread", "weigh", "evidence", "walk"),
         reads=(*_MAPS, "refine"),
         corrected=True,
@@ -190,7 +190,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "segment",
-        version=3,
+        version=4,
         needs=("classify", "masks"),
         reads=("dry_run", "backbone", "segment", "review"),
         corrected=True,

@@ -52,6 +52,18 @@ def test_batch_mates_change_nothing(decoder):
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
+def test_logits_are_shifted_label_by_label(decoder):
+    model = segmenter(decoder).eval()
+    image, shift = torch.rand(1, 3, 64, 64), torch.tensor([0.5, -1.0, 0.0, 2.0])
+    with torch.no_grad():
+        before = model(image)
+        model.shift_logits(shift)
+        torch.testing.assert_close(model(image), before + shift[:, None, None])
+    with pytest.raises(ValueError, match="expected 4 numbers"):
+        model.shift_logits(shift[1:])
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
 def test_the_same_image_gives_the_same_logits(decoder):
     model = segmenter(decoder, dropout=0.5).eval()
     image = torch.rand(1, 3, 40, 56)

@@ -137,17 +137,34 @@ def test_gradients_of_soft_labels_are_numbers(options):
     assert float(logits.grad[0, :, :3].abs().max()) == 0
 
 
-def test_balancing_weights_make_classes_count_alike():
+def test_balancing_weights_give_every_label_its_least_share():
     counts = torch.tensor([900, 90, 10, 0])
     share = counts / counts.sum()
-    for power in (0.0, 0.5, 1.0):
-        weights = balancing_weights(counts, power)
-        assert float((share * weights).sum()) == pytest.approx(1)
+    for least in (0.0, 0.25, 0.6, 1.0):
+        weights = balancing_weights(counts, least)
+        mass = share * weights
+        assert float(mass.sum()) == pytest.approx(1)
+        assert float(mass[:3].min()) >= least / 3 - 1e-6
         assert float(weights[3]) == 1
     torch.testing.assert_close(balancing_weights(counts, 0.0), torch.ones(4))
     mass = share[:3] * balancing_weights(counts, 1.0)[:3]
     torch.testing.assert_close(mass, torch.full((3,), 1 / 3))
     assert balancing_weights(torch.zeros(3), 0.5).tolist() == [1, 1, 1]
+
+
+def test_labels_that_are_not_rare_keep_their_weights():
+    counts = torch.tensor([700, 200, 100])
+    torch.testing.assert_close(balancing_weights(counts, 0.25), torch.ones(3))
+    weights = balancing_weights(torch.tensor([700, 295, 5]), 0.3)
+    assert float(weights[0]) == pytest.approx(float(weights[1]))
+    assert float(weights[2]) == pytest.approx(0.1 / 0.005)
+
+
+def test_what_one_label_is_given_may_make_another_one_rare():
+    # 0.108 of the rest is below a ninth only after the last label has got its ninth.
+    counts = torch.tensor([880, 119, 1])
+    mass = counts / counts.sum() * balancing_weights(counts, 0.34)
+    torch.testing.assert_close(mass, torch.tensor([1 - 2 * 0.34 / 3, 0.34 / 3, 0.34 / 3]))
 
 
 ONE_EACH = torch.tensor([[1.0, 0], [0, 1]])

@@ -63,9 +63,15 @@ def gradient_of(loss, leaf):
     return gradient
 
 
+def all_at_once(planes):
+    return planes.reshape(1, -1)
+
+
+@pytest.mark.parametrize("lines", [relation_losses._lines, all_at_once])
 @pytest.mark.parametrize("chunk", [1, 1 << 22])
-def test_affinity_loss_is_the_slow_one(monkeypatch, chunk):
+def test_affinity_loss_is_the_slow_one(monkeypatch, chunk, lines):
     monkeypatch.setattr(relation_losses, "_CHUNK", chunk)
+    monkeypatch.setattr(relation_losses, "_lines", lines)
     seeds, boundary, _ = scene()
     ours = affinity_loss(boundary, pair_labels(seeds, RADIUS), RADIUS)
     background, foreground, negative = slow_affinity(boundary, seeds, RADIUS)

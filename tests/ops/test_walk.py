@@ -94,6 +94,16 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     assert torch.equal(random_walk(cams, boundary), whole)
 
 
+@pytest.mark.parametrize("gathered", [2**26, 1000])
+@pytest.mark.parametrize(("h", "w", "radius"), [(17, 13, 5), (1, 1, 3), (2, 9, 6)])
+def test_gpus_take_another_way_to_the_same_walk(monkeypatch, gathered, h, w, radius):
+    cams, boundary = scene(3, h, w, seed=2)
+    expected = dense_walk(cams, boundary, radius, 10, 256)
+    monkeypatch.setattr(walk, "_recurrence", walk._GatheredRecurrence)
+    monkeypatch.setattr(walk, "_GATHERED", gathered)
+    assert (random_walk(cams, boundary, radius=radius) - expected).abs().max() < 1e-4
+
+
 def test_classes_do_not_mix():
     cams, boundary = scene(4, 20, 30, seed=1)
     together = random_walk(cams, boundary)

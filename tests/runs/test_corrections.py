@@ -3,6 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
+from weakseg.data.masks import write_mask
 from weakseg.runs.corrections import NO_CORRECTIONS, read_corrections
 from weakseg.runs.review_dir import ReviewDir
 from weakseg.types import Catalog, RunError, Sample
@@ -110,3 +111,23 @@ def test_a_tag_that_is_no_class_is_refused(tmp_path, catalog, say):
     say("a", tags=["bird"])
     with pytest.raises(RunError, match="'bird', which is none of the run's classes"):
         read_corrections(tmp_path, catalog)
+
+
+def test_what_people_left_unknown_is_as_it_was_made_within_their_tags(tmp_path, catalog, say):
+    drawn = torch.full((H, W), 255, dtype=torch.uint8)
+    drawn[:2] = 2
+    say("a", state="corrected", mask=drawn, tags=["dog"])
+    made = torch.ones(H, W, dtype=torch.uint8)
+    made[4:] = 2
+    path = tmp_path / "masks" / "a.png"
+    path.parent.mkdir()
+    write_mask(path, made, CLASSES)
+    found = read_corrections(tmp_path, catalog)
+    now = found.mask_now(catalog["a"], path)
+    expected = torch.zeros(H, W, dtype=torch.uint8)  # no cat any more
+    expected[:2] = expected[4:] = 2
+    assert torch.equal(now, expected)
+    assert torch.equal(found.completed("a", lambda: made)[2:], made[2:])
+    assert found.since(path.parent) == "1 masks and 1 images' tags"
+    write_mask(path, now, CLASSES)
+    assert found.since(path.parent) == "1 images' tags"

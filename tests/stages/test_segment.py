@@ -117,6 +117,25 @@ def test_classes_that_the_network_does_not_find_are_named(run, monkeypatch, plac
     assert (told["agreement"], set(told["not_learnt"])) == (None, masked - {found})
 
 
+def test_half_of_what_balancing_does_to_the_logits_is_taken_back(data, tmp_path, monkeypatch):
+    kept, shifts = segment_stage.MaskTask.__init__, []
+    weights = []
+
+    def noted(task, model, settings, given):
+        kept(task, model, settings, given)
+        weights.append(given)
+
+    monkeypatch.setattr(segment_stage.MaskTask, "__init__", noted)
+    monkeypatch.setattr(Segmenter, "shift_logits", lambda _, shift: shifts.append(shift))
+    settings = ("segment.rounds=1", "segment.fit.epochs=1", "segment.truth_masks=true")
+    go(data, tmp_path / "balanced", "segment.task.balance=1", *settings, until="segment")
+    assert float(weights[0].log().abs().max()) > 0.5
+    torch.testing.assert_close(shifts, [-0.5 * weights[0].log()])
+    go(data, tmp_path / "even", "segment.task.balance=0", *settings, until="segment")
+    assert weights[1] is None
+    assert len(shifts) == 1
+
+
 def test_the_second_round_has_masks_within_the_tags_of_every_image(run):
     labels = run.run / "segment" / "round-1" / "labels"
     catalog = RunDir(run.run).load_catalog()

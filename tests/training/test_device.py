@@ -72,8 +72,11 @@ def test_each_process_of_a_launcher_has_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert device_for("auto") == torch.device("cuda")
-    for number, gpu in enumerate(("cuda:0", "cuda:1", "cuda:0")):
+    for number, gpu in enumerate(("cuda:0", "cuda:1")):
         monkeypatch.setenv("LOCAL_RANK", str(number))
         assert device_for("cuda") == device_for("auto") == torch.device(gpu)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match="process 3 of this machine has no GPU left, it has 2"):
+        device_for("cuda")
     assert device_for("cuda:1") == torch.device("cuda:1")
     assert device_for("cpu") == torch.device("cpu")

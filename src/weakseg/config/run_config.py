@@ -191,7 +191,7 @@ def _published(long_side: int) -> Mapping[str, object]:
         "segment": {
             "backbone": {"name": "resnet101.tv_in1k", "output_stride": 8, "freeze_stages": 0},
             "network": {"decoder": "deeplabv2", "dropout": 0.0},
-            "task": {"ema": 0.0},
+            "task": {"ema": 0.0, "balance": 0.0},
             "fit": {
                 "steps": 30_000,
                 "epochs": 29,

@@ -184,17 +184,32 @@ def soft_labels(labels: Tensor, count: int, *, blur: int, label_smoothing: float
     return (1 - label_smoothing) * soft + label_smoothing / count
 
 
-def balancing_weights(counts: Tensor, power: float) -> Tensor:
-    """Weights that make rare labels count more: share^−power, 1 on average over all pixels.
+def balancing_weights(counts: Tensor, least: float) -> Tensor:
+    """Weights with which no label has less than some share of the loss, 1 on average over pixels.
+
+    Labels that have more pixels than that are weighted alike. So where no label is rare nothing
+    changes, while a label of a thousandth of the pixels counts enough to be learnt.
 
     Args:
         counts: Pixels of each label [C].
-        power: 0: all alike; 1: every label counts as much as any other.
+        least: The least share, in even shares (1 over the number of labels that occur). 0: every
+            pixel counts as much; 1: every label.
 
     Returns:
         float32 [C]; 1 for labels that never occur.
     """
     share = counts.double() / counts.sum().clamp_min(1)
-    weights = torch.where(counts > 0, share.clamp_min(1e-12) ** -power, 0.0)
-    mean = (share * weights).sum().clamp_min(1e-12)
-    return torch.where(counts > 0, weights / mean, 1.0).float()
+    occurs = counts > 0
+    floor = least / max(1, int(occurs.sum()))
+    raised = torch.zeros_like(occurs)
+    factor = share.new_ones(())
+    # Raising some leaves less for the others, which may raise further ones.
+    for _ in range(len(counts)):
+        free = occurs & ~raised
+        factor = (1 - floor * raised.sum()) / share[free].sum().clamp_min(1e-12)
+        below = free & (share * factor < floor)
+        if not bool(below.any()):
+            break
+        raised |= below
+    wanted = torch.where(raised, floor, share * factor)
+    return torch.where(occurs, wanted / share.clamp_min(1e-12), 1.0).float()

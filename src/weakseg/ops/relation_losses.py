@@ -24,10 +24,13 @@ _EPSILON = 1e-5
 """Added inside the logarithms, as published."""
 
 _CHUNK = 1 << 22
-"""Pairs whose maxima and their places are held at once: 32 MiB."""
+"""On a CPU, pairs whose maxima and their places are held at once: 32 MiB."""
 
 _CPU_PIXELS = 1 << 15
 """On a CPU, pixels looked at together: the arrays of one displacement stay in the cache."""
+
+_GPU_CHUNK = 1 << 25
+"""On a GPU, pairs looked at together: some 2 GB. A call costs the same for few and for many."""
 
 
 class AffinityTerms(NamedTuple):
@@ -78,7 +81,7 @@ def _counts(codes: Tensor) -> Tensor:
     """How many pairs bear each of `_KINDS`, at least 1, as floats [3]; see `shared_total`."""
     total = torch.zeros(len(_KINDS), device=codes.device)
     for part in _chunks(codes):
-        for code in codes[:, part].flatten(1):
+        for code in _lines(codes[:, part]):
             total += _members(code).sum(1)
     return shared_total(total, least=1)
 
@@ -86,11 +89,15 @@ def _counts(codes: Tensor) -> Tensor:
 def _chunks(codes: Tensor) -> list[slice]:
     """Slices of the batch, as few as memory (and on a CPU the cache) allows."""
     pairs, batch, h, w = codes.shape
-    pixels = _CHUNK // pairs
-    if codes.device.type == "cpu":
-        pixels = min(pixels, _CPU_PIXELS)
+    on_cpu = codes.device.type == "cpu"
+    pixels = min(_CHUNK // pairs, _CPU_PIXELS) if on_cpu else _GPU_CHUNK // pairs
     images = max(1, pixels // max(1, h * w))
     return [slice(first, first + images) for first in range(0, batch, images)]
+
+
+def _lines(planes: Tensor) -> Tensor:
+    """Planes [P,B,h,w] as rows to look at one after the other: each plane, on a GPU all at once."""
+    return planes.flatten(1) if planes.device.type == "cpu" else planes.reshape(1, -1)
 
 
 class _AffinityLoss(torch.autograd.Function):
@@ -106,7 +113,7 @@ class _AffinityLoss(torch.autograd.Function):
             maxima, winners = path_winners(boundary[part], radius)
             flat = gradient[part].view(-1)
             for maximum, winner, code in zip(
-                maxima.flatten(1), winners.flatten(1), codes[:, part].flatten(1), strict=True
+                _lines(maxima), _lines(winners), _lines(codes[:, part]), strict=True
             ):
                 members = _members(code)
                 # The probability of what the label says: of a boundary between, or of none.

@@ -126,9 +126,61 @@ class Stencil:
             plane[: n - shift].mul_(inverse[: n - shift]).mul_(inverse[shift:])
         doubled = Stencil(inverse.square() * self.diagonal * 2, self.planes.mul_(2), self.shifts)
         difference = root[None].clone()
-        _Recurrence(doubled, root[None], difference)()
+        _recurrence(doubled, root[None], difference)()
         doubled.diagonal += 1 - difference[0] * inverse
         return doubled
+
+    def gathered(self) -> tuple[Tensor, Tensor]:
+        """The rows one by one.
+
+        Returns:
+            The pixels that each pixel is linked to, itself first, int64 [2P+1,N], and the weights;
+            where a pixel has no such neighbour, some pixel with weight 0.
+        """
+        n = len(self.diagonal)
+        steps = torch.tensor([0, *self.shifts, *(-shift for shift in self.shifts)])
+        pixels = torch.arange(n, device=self.diagonal.device)
+        neighbours = (pixels + steps.to(pixels.device)[:, None]).clamp_(0, n - 1)
+        weights = torch.zeros(neighbours.shape, dtype=self.planes.dtype, device=pixels.device)
+        weights[0] = self.diagonal
+        ahead, behind = weights[1 : len(steps) // 2 + 1], weights[len(steps) // 2 + 1 :]
+        for place, (plane, shift) in enumerate(zip(self.planes, self.shifts, strict=True)):
+            ahead[place, : n - shift] = plane[: n - shift]
+            behind[place, shift:] = plane[: n - shift]
+        return neighbours, weights
+
+
+_GATHERED = 2**26
+"""Most numbers that one call gathers on a GPU: 256 MB."""
+
+
+def _recurrence(stencil: Stencil, x: Tensor, out: Tensor) -> _Recurrence | _GatheredRecurrence:
+    """The one that is fast where x lies."""
+    return (_Recurrence if x.device.type == "cpu" else _GatheredRecurrence)(stencil, x, out)
+
+
+class _GatheredRecurrence:
+    """As `_Recurrence`, in a handful of calls whatever the radius.
+
+    On a GPU to start a call takes longer than to add one plane: 69 gathered neighbours of every
+    pixel, weighed and summed at once, are some fifteen times faster than plane after plane.
+    """
+
+    def __init__(self, stencil: Stencil, x: Tensor, out: Tensor) -> None:
+        self.x, self.out = x, out
+        self.neighbours, self.weights = stencil.gathered()
+        self.size = max(1, _GATHERED // max(1, len(x) * len(self.weights)))
+
+    def __call__(self) -> None:
+        self.out.neg_()
+        for start in range(0, self.out.shape[1], self.size):
+            part = slice(start, start + self.size)
+            near = self.x[:, self.neighbours[:, part]]
+            self.out[:, part] += near.mul_(self.weights[:, part]).sum(1)
+
+    def add_to(self, total: Tensor, weight: float) -> None:
+        """Adds weight · out to the total."""
+        total.add_(self.out, alpha=weight)
 
 
 class _Recurrence:
@@ -140,7 +192,7 @@ class _Recurrence:
 
     def __init__(self, stencil: Stencil, x: Tensor, out: Tensor) -> None:
         k, n = x.shape
-        blocks = 1 if x.device.type != "cpu" else max(1, math.ceil(k * n / _BLOCK))
+        blocks = max(1, math.ceil(k * n / _BLOCK))
         self.size = max(1, math.ceil(n / blocks))
         self.out = torch.split(out, self.size, dim=1)
         self.terms: list[list[tuple[Tensor, Tensor, Tensor]]] = []
@@ -291,7 +343,7 @@ def _chebyshev(double_step: Stencil, x: Tensor, steps: int) -> Tensor:
     """S^steps·x from the stencil of 2·S: T_{k+1}·x = 2·S·T_k·x − T_{k−1}·x, in two buffers."""
     first, second, *others = (*power_series(steps), 0.0)
     even, odd = x, torch.zeros_like(x)
-    to_odd, to_even = _Recurrence(double_step, even, odd), _Recurrence(double_step, odd, even)
+    to_odd, to_even = _recurrence(double_step, even, odd), _recurrence(double_step, odd, even)
     to_odd()
     odd.mul_(0.5)
     result = (x * first).add_(odd, alpha=second)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,8 +47,9 @@ class Corrections:
     def mask_now(self, sample: Sample, made: Path) -> Tensor:
         """The mask that holds now, uint8 [H,W], before the next run and after it.
 
-        It is the true one that people accepted or drew; else the one that was made, without the
-        classes that people said are not in the image.
+        It is the true one that people accepted or drew, and where they left it unknown the one that
+        was made; else the one that was made, without the classes that people said are not in the
+        image.
 
         Args:
             sample: The image.
@@ -58,13 +59,27 @@ class Corrections:
             DataError: The file cannot be read.
         """
         if sample.id in self.masks:
-            return read_mask(self.masks[sample.id])
+            return self.completed(sample.id, lambda: self._without_wrong_tags(sample, made))
+        return self._without_wrong_tags(sample, made)
+
+    def _without_wrong_tags(self, sample: Sample, made: Path) -> Tensor:
         labels = read_mask(made)
         if sample.id not in self.tags:
             return labels
         kept = [BACKGROUND, IGNORE, *(tag + 1 for tag in self.tags[sample.id])]
         gone = ~torch.isin(labels, torch.tensor(kept, dtype=labels.dtype))
         return labels.masked_fill(gone, BACKGROUND)
+
+    def completed(self, sample_id: str, made: Callable[[], Tensor]) -> Tensor:
+        """The true mask of an image, uint8 [H,W], its unknown pixels as a made one has them.
+
+        Args:
+            sample_id: An image that has a true mask.
+            made: Gives the other mask [H,W]; asked only if pixels are unknown.
+        """
+        labels = read_mask(self.masks[sample_id])
+        unknown = labels == IGNORE
+        return torch.where(unknown, made(), labels) if bool(unknown.any()) else labels
 
     def since(self, masks: Path) -> str:
         """What people corrected after the masks of a folder were made, in words; empty if nothing.
@@ -76,7 +91,7 @@ class Corrections:
             key
             for key, path in self.masks.items()
             if (made := image_file(masks.parent, masks.name, key, ".png")).is_file()
-            and not torch.equal(read_mask(path), read_mask(made))
+            and _differ(read_mask(path), read_mask(made))
         ]
         counts = ((len(newer), "masks"), (len(self.tags), "images' tags"))
         return " and ".join(f"{count} {what}" for count, what in counts if count)
@@ -119,6 +134,11 @@ class Corrections:
         """A hash of the true and the rejected masks; empty if there are none."""
         true = [f"{key} {path.name}" for key, path in sorted(self.masks.items())]
         return _hash([*true, *(f"{key} rejected" for key in sorted(self.rejected))])
+
+
+def _differ(true: Tensor, made: Tensor) -> bool:
+    """Whether a mask is not as a true one [H,W] says, wherever that says something."""
+    return true.shape != made.shape or bool(((true != made) & (true != IGNORE)).any())
 
 
 NO_CORRECTIONS = Corrections()

@@ -18,13 +18,50 @@ from weakseg.runs.context import StageContext
 from weakseg.runs.image_files import image_file
 from weakseg.runs.image_maps import (
     ImageMaps,
-    background_scores,
     chosen_kind,
     chosen_map,
     last_stage,
     map_title,
 )
-from weakseg.types import Sample
+from weakseg.types import RunError, Sample
+
+
+class MaskCounter:
+    """Counts what there is to count of a run's masks.
+
+    Args:
+        context: The run, after `masks`.
+
+    Raises:
+        RunError: What `masks` noted is damaged.
+    """
+
+    def __init__(self, context: StageContext) -> None:
+        self.context, self.stage = context, last_stage(context)
+        title = map_title(self.stage, chosen_kind(context, self.stage))
+        chosen = context.run.stage("masks").summary.get("thresholds")
+        value = chosen.get(title) if isinstance(chosen, dict) else None
+        if not isinstance(value, int | float):
+            raise RunError(
+                f"{context.run.path / 'masks' / 'done.json'} names no threshold of the maps "
+                f"{title}; remove it and give the same `weakseg run` command again"
+            )
+        self.middle = float(value)
+
+    def of(self, sample: Sample) -> dict[int, MaskCounts]:
+        """The counts of an image's masks by class; none of one without a tag.
+
+        Raises:
+            RunError: Its maps are missing or damaged.
+            DataError: Its mask is.
+        """
+        if not sample.tags:
+            return {}
+        context = self.context
+        kept = ImageMaps.load(context.run.path, self.stage, sample.id)
+        maps = parted_at_half(chosen_map(context, self.stage, kept), self.middle)
+        mask = read_mask(image_file(context.run.path, "masks", sample.id, ".png"))
+        return _counted(maps, kept.classes, mask)
 
 
 @one_thread()
@@ -37,15 +74,10 @@ def mask_counts(
         context: The run, after `masks`.
         samples: The images; those without a tag are left out.
     """
-    stage = last_stage(context)
-    title = map_title(stage, chosen_kind(context, stage))
-    middle = context.config.refine.threshold or background_scores(context, stage)[title]
+    counter = MaskCounter(context)
     for sample in samples:
         if sample.tags:
-            kept = ImageMaps.load(context.run.path, stage, sample.id)
-            maps = parted_at_half(chosen_map(context, stage, kept), middle)
-            mask = read_mask(image_file(context.run.path, "masks", sample.id, ".png"))
-            yield sample, _counted(maps, kept.classes, mask)
+            yield sample, counter.of(sample)
 
 
 def _counted(maps: Tensor, classes: Tensor, mask: Tensor) -> dict[int, MaskCounts]:

@@ -75,26 +75,29 @@ class _Job:
     threshold: float
 
     def __call__(self, sample: Sample) -> float:
-        context, settings = self.context, self.context.config.refine
+        context = self.context
         path = context.dir.image_file(sample.id, ".png")
         if path.is_file():  # from an interrupted run; files are whole or not there
             return _foreground(read_mask(path))
         if sample.id in context.corrections.masks:
-            labels = read_mask(context.corrections.masks[sample.id])
-            write_mask(path, labels, context.catalog.classes)
-            return _foreground(labels)
+            labels = context.corrections.completed(sample.id, lambda: self._made(sample))
+        else:
+            labels = self._made(sample)
+        write_mask(path, labels, context.catalog.classes)
+        return _foreground(labels)
+
+    def _made(self, sample: Sample) -> Tensor:
+        """The mask [H,W] that the image's maps give."""
+        context, settings = self.context, self.context.config.refine
         kept = ImageMaps.load(context.run.path, self.stage, sample.id)
         maps, classes = chosen_map(context, self.stage, kept), kept.classes
         height, width = kept.size
         if settings.row.shares is None or not len(classes):
-            labels = label_map(maps, classes, self.threshold, (height, width))
-        else:
-            size = working_size(height, width, min(settings.long_side, max(height, width)))
-            image = resized(read_sample(sample, max_side=max(size)), size)
-            shares = refined_shares(image, maps, self.threshold, settings)
-            labels = class_labels(best_labels(shares, (height, width)), classes)
-        write_mask(path, labels, context.catalog.classes)
-        return _foreground(labels)
+            return label_map(maps, classes, self.threshold, (height, width))
+        size = working_size(height, width, min(settings.long_side, max(height, width)))
+        image = resized(read_sample(sample, max_side=max(size)), size)
+        shares = refined_shares(image, maps, self.threshold, settings)
+        return class_labels(best_labels(shares, (height, width)), classes)
 
 
 def _foreground(labels: Tensor) -> float:

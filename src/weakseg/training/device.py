@@ -24,7 +24,8 @@ def device_for(device: torch.device | str) -> torch.device:
             machine each process of a launcher has its own.
 
     Raises:
-        ConfigError: torch knows no such device, or this machine has none.
+        ConfigError: torch knows no such device, this machine has none, or a launcher started more
+            processes than there are GPUs.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
@@ -36,7 +37,12 @@ def device_for(device: torch.device | str) -> torch.device:
     if not there.get(chosen.type, True):
         raise ConfigError(f"device: this machine has no {chosen.type}; use auto or cpu")
     if str(chosen) == "cuda" and "LOCAL_RANK" in os.environ:
-        number = int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count()
+        number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if number >= count:
+            raise ConfigError(
+                f"device: process {number + 1} of this machine has no GPU left, it has {count}; "
+                "start one process a GPU, or use cpu"
+            )
         return torch.device("cuda", number)
     return chosen
 

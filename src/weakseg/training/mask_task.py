@@ -27,7 +27,8 @@ class MaskTaskSettings(BaseModel):
         ema: Share of the averaged weights that a step keeps; 0: no average, the last weights count.
         blur: Labels are averaged over the pixels this far around; see `mask_loss`.
         label_smoothing: Share of every label that is spread evenly over all; see `mask_loss`.
-        balance: 0: every pixel counts as much; 1: every class; between: between.
+        balance: The least share of the loss that a label has, in even shares. 0: every pixel counts
+            as much; 1: every label. See `balancing_weights`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,7 +39,9 @@ class MaskTaskSettings(BaseModel):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of a label spread over all labels"
     )
-    balance: float = Field(0.0, ge=0, le=1, description="0: pixels count alike; 1: classes do")
+    balance: float = Field(
+        0.25, ge=0, le=1, description="least share of a label; 0: pixels count alike; 1: labels do"
+    )
 
 
 class SegmentFitSettings(FitSettings):

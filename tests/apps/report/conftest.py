@@ -78,9 +78,10 @@ class Drawing:
         force=False,
         verdicts=(),
         estimate=None,
+        figures=None,
     ):
         """The finished run's folder."""
-        judged = {"verdicts": list(verdicts), "estimate": estimate}
+        judged = {"verdicts": list(verdicts), "estimate": estimate, "classes": figures or {}}
 
         def classify(context):
             steps = [
@@ -117,11 +118,18 @@ class Drawing:
                 save(context, sample, compensation=compensation, weighted=weighted)
             return {"images": len(context.catalog)}
 
+        def evidence(context):
+            for sample in context.catalog:
+                save(context, sample, evidence=kept(sample, 0))
+            return {"images": len(context.catalog)}
+
+        judging = "evidence.images=600" in overrides
         real = {stage.name: stage for stage in STAGES}
         table = [
             Stage("classify", 1, (), ("fit",), classify),
             Stage("cams", 1, ("classify",), ("cams",), cams),
             *([Stage("weigh", 1, ("cams",), ("cams",), weigh)] if branches == 2 else []),
+            *([Stage("evidence", 1, ("cams",), ("cams",), evidence)] if judging else []),
             real["masks"],
             Stage("verify", 1, ("masks",), (), lambda _: judged),
             real["evaluate"],

@@ -1,9 +1,13 @@
+import json
+
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from weakseg.apps.report import doubts
-from weakseg.apps.report.doubts import survey
+from weakseg.apps.report.doubts import Doubt, Judge, ranked, survey
 from weakseg.apps.report.facts import read_facts
+from weakseg.types import RunError
 
 SET = ["refine.threshold=0.5"]
 
@@ -134,3 +138,74 @@ def test_maps_of_unknown_classes_are_damaged(drawing):
         spotlight=np.ones((1, 12, 16), np.float16),
     )
     assert survey(read_facts(run)).damaged == 1
+
+
+JUDGED = [*SET, "evidence.images=600"]
+HARDLY = box(slice(2, 10), slice(8, 14), 0.55)
+HARDLY[2, 8:14] = 0.65
+
+
+def test_a_mask_that_is_likely_wrong_is_named_with_its_estimate(drawing):
+    drawing.add("sure", ["cow"], [SURE])
+    drawing.add("two", ["cow", "dog"], [box(slice(2, 10), slice(2, 7)), HARDLY])
+    drawing.add("untagged", [])
+    run = drawing.run(overrides=JUDGED)
+    judge = Judge(read_facts(run))
+    none, estimate = judge.of(drawing.samples[0])
+    assert none == {}
+    assert estimate > 0.9
+    found, poor = judge.of(drawing.samples[1])
+    assert 0 < poor < 0.5
+    percent = f"{100 * poor:.0f} %"
+    assert (
+        found["poor"].text
+        == f"the mask of the <em>dog</em> is estimated to overlap it by {percent}"
+    )
+    assert judge.of(drawing.samples[2]) == ({}, None)
+    ranks = survey(read_facts(run)).ranks
+    assert ranks["two"] > ranks["sure"] > ranks["untagged"]
+
+
+def test_what_the_run_found_of_a_class_counts_in_the_estimates_of_its_images(drawing):
+    drawing.add("a", ["cow"], [SURE])
+    other = {"against": 0.0, "surfaces_told": 1.0, "guessed": 0.5, "distinct": 1.0}
+    wrong = {**other, "against": 0.95}
+    fine, bad = (
+        Judge(
+            read_facts(
+                drawing.run(
+                    name, overrides=JUDGED, figures={"cat": other, "cow": cow, "dog": other}
+                )
+            )
+        ).of(drawing.samples[0])[1]
+        for name, cow in (("fine", other), ("bad", wrong))
+    )
+    assert bad < 0.5 < fine
+
+
+def test_without_evidence_there_are_no_estimates(drawing):
+    drawing.add("a", ["dog"], [HARDLY])
+    _, estimate = Judge(read_facts(drawing.run(overrides=SET))).of(drawing.samples[0])
+    assert estimate is None
+
+
+def test_an_estimate_counts_beside_reasons_and_less_than_a_missing_mask():
+    empty = {"empty": Doubt("empty", 1.0, Markup("nothing"))}
+    ranks, _ = ranked({"good": {}, "bad": {}, "none": empty}, {"good": 0.9, "bad": 0.2})
+    assert ranks["none"] > ranks["bad"] > ranks["good"]
+    assert ranked({"a": {}}, {})[0] == {"a": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("stage", "figures"), [("masks", None), ("verify", {"cow": {"against": 1}})]
+)
+def test_damaged_notes_of_a_stage_are_refused(drawing, stage, figures):
+    drawing.add("a", ["cow"], [SURE])
+    run = drawing.run(overrides=JUDGED, figures=figures)
+    done = run / stage / "done.json"
+    if stage == "masks":
+        record = json.loads(done.read_text())
+        record["summary"]["thresholds"] = {"evidence": "half"}
+        done.write_text(json.dumps(record))
+    with pytest.raises(RunError, match=rf"{stage}.done\.json"):
+        Judge(read_facts(run))

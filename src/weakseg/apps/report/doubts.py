@@ -15,6 +15,7 @@ from weakseg.data.images import read_mask
 from weakseg.ops.thresholds import BINS, score_histogram
 from weakseg.runs.image_files import image_file
 from weakseg.runs.image_maps import BRANCHES, ImageMaps, map_stages, map_title
+from weakseg.stages.verify import ImageEstimates
 from weakseg.types import RunError, Sample, WeaksegError
 
 MAX_LOOKED_AT = 2000
@@ -25,6 +26,7 @@ PER_KIND = 6
 
 KINDS: Mapping[str, str] = {
     "empty": "tag without mask",
+    "poor": "likely wrong",
     "disagree": "branches disagree",
     "unsure": "least certain",
     "border": "at the border of the threshold",
@@ -34,6 +36,9 @@ KINDS: Mapping[str, str] = {
 MEANINGS: Mapping[str, str] = {
     "empty": "The tag says it is there, but no pixel was found: often a wrong tag, or something "
     "very small.",
+    "poor": "The mask is estimated to overlap the thing (intersection over union) by less than "
+    "half: by how much of it hangs on the threshold, how high it scores, and what the run found "
+    "of its class.",
     "disagree": "Spotlight and compensation point to different places; the overlap is 1 where "
     "they agree, 0 where not at all.",
     "unsure": "The class hardly scores higher than the background or another tag of the image, "
@@ -44,6 +49,16 @@ MEANINGS: Mapping[str, str] = {
 
 _WEIGHTS: Mapping[str, float] = {"empty": 3.0, "disagree": 1.0, "unsure": 1.0, "border": 0.7}
 """How much a kind of doubt counts."""
+
+_ESTIMATE = 2.0
+"""How much the estimated quality of an image's worst mask counts.
+
+Rank correlation with the mean IoU of an image's classes, on 422 photographs and 194 leaves: the
+kinds of doubt 0.57 and 0.51, the estimate 0.58 and 0.61, both 0.61 and 0.60.
+"""
+
+_POOR = 0.5
+"""An estimate below it is a reason to look."""
 
 _STEP = 0.05
 """How far the threshold is moved to see how much of a mask hangs on it."""
@@ -105,21 +120,23 @@ def survey(facts: Facts, advance: Callable[[], None] = lambda: None) -> Survey:
     """
     damaged, histogram = 0, torch.zeros(BINS, dtype=torch.float64)
     reasons: dict[str, dict[str, Doubt]] = {}
-    samples = looked_at(facts)
+    estimates: dict[str, float] = {}
+    samples, judge = looked_at(facts), Judge(facts)
     for sample in samples:
         try:
             kinds, classes = titled_maps(facts, sample)
-            labels = read_mask(image_file(facts.path, "masks", sample.id, ".png"))
+            reasons[sample.id], estimate = judge.of(sample)
         except WeaksegError:
             damaged += 1
         else:
             if len(classes) and facts.kind in kinds:
                 histogram += score_histogram(kinds[facts.kind])
-            reasons[sample.id] = _strongest(_doubts(facts, kinds, classes, labels))
+            if estimate is not None:
+                estimates[sample.id] = estimate
         advance()
     _add_maskless(facts, reasons)
     weight = float(histogram.sum())
-    ranks, ordered = ranked(reasons)
+    ranks, ordered = ranked(reasons, estimates)
     return Survey(
         len(samples) - damaged,
         damaged,
@@ -140,18 +157,45 @@ def looked_at(facts: Facts) -> list[Sample]:
     return [samples[k] for k in sorted(chosen)]
 
 
-def image_doubts(facts: Facts, sample: Sample) -> dict[str, Doubt]:
-    """The reasons to look at an image by kind, of each kind the strongest.
+class Judge:
+    """Finds the reasons to look at images of a run.
 
-    Raises:
-        RunError: Its maps are missing or damaged.
-        DataError: Its mask is.
+    Args:
+        facts: Of a run whose stage `masks` is finished.
     """
-    labels = read_mask(image_file(facts.path, "masks", sample.id, ".png"))
-    if not facts.has("cams"):
-        return _strongest(_doubts(facts, {}, sorted(sample.tags), labels))
-    kinds, classes = titled_maps(facts, sample)
-    return _strongest(_doubts(facts, kinds, classes, labels))
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        judged = facts.has("cams") and facts.context.config.evidence.images
+        self.estimates = ImageEstimates(facts.context) if judged else None
+
+    def of(self, sample: Sample) -> tuple[dict[str, Doubt], float | None]:
+        """The reasons to look at an image by kind, and the estimate of its worst mask.
+
+        Returns:
+            Of each kind the strongest; the likely intersection over union, 0..1, None where the run
+            has no estimates or the image no tag.
+
+        Raises:
+            RunError: Its maps are missing or damaged.
+            DataError: Its mask is.
+        """
+        facts = self.facts
+        labels = read_mask(image_file(facts.path, "masks", sample.id, ".png"))
+        if not facts.has("cams"):
+            return _strongest(_doubts(facts, {}, sorted(sample.tags), labels)), None
+        kinds, classes = titled_maps(facts, sample)
+        doubts = list(_doubts(facts, kinds, classes, labels))
+        found = self.estimates.of(sample) if self.estimates else {}
+        worst = min(found, key=lambda k: found[k].value, default=None)
+        if worst is None:
+            return _strongest(doubts), None
+        value = found[worst].value
+        if 0 < value < _POOR:
+            text = "the mask of the <em>{}</em> is estimated to overlap it by {:.0f} %"
+            name = facts.catalog.classes[worst]
+            doubts.append(Doubt("poor", 1 - value, Markup(text).format(name, 100 * value)))
+        return _strongest(doubts), value
 
 
 def titled_maps(facts: Facts, sample: Sample) -> tuple[dict[str, Tensor], list[int]]:
@@ -252,27 +296,34 @@ def _first(reasons: Mapping[str, Mapping[str, Doubt]]) -> dict[str, tuple[Doubt,
 
 
 def ranked(
-    found: Mapping[str, Mapping[str, Doubt]],
+    found: Mapping[str, Mapping[str, Doubt]], estimates: Mapping[str, float]
 ) -> tuple[dict[str, float], dict[str, tuple[Doubt, ...]]]:
     """How doubtful images are, and their reasons, the strongest first.
 
-    A kind of doubt counts by the share of images that have it less; kinds are added.
+    A kind of doubt counts by the share of images that have it less, the estimate by the share of
+    images whose masks are likely to be better; all are added.
 
     Args:
         found: By image, its doubts by kind.
+        estimates: By image, how good its worst mask is likely to be; of some images, or of none.
     """
     ranks: dict[str, float] = dict.fromkeys(found, 0.0)
+    for key, share in _shares({key: -value for key, value in estimates.items()}).items():
+        ranks[key] += _ESTIMATE * share
     strength: dict[tuple[str, str], float] = {}
     for kind in KINDS:
-        weights = sorted(doubts[kind].weight for doubts in found.values() if kind in doubts)
-        places = {weight: place for place, weight in enumerate(weights, start=1)}
-        for key, doubts in found.items():
-            if kind in doubts:
-                share = places[doubts[kind].weight] / len(weights)
-                strength[key, kind] = _WEIGHTS[kind] * share
-                ranks[key] += strength[key, kind]
+        weights = {key: own[kind].weight for key, own in found.items() if kind in own}
+        for key, share in _shares(weights).items():
+            strength[key, kind] = _WEIGHTS.get(kind, _ESTIMATE) * share
+            ranks[key] += _WEIGHTS.get(kind, 0.0) * share
     ordered = {
         key: tuple(sorted(doubts.values(), key=lambda doubt: -strength[key, doubt.kind]))
         for key, doubts in found.items()
     }
     return ranks, ordered
+
+
+def _shares(values: Mapping[str, float]) -> dict[str, float]:
+    """Of each the share of all that are not greater."""
+    places = {value: place for place, value in enumerate(sorted(values.values()), start=1)}
+    return {key: places[value] / len(values) for key, value in values.items()}

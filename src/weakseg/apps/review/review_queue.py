@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
-from weakseg.apps.report.doubts import Doubt, image_doubts, ranked
+from weakseg.apps.report.doubts import Doubt, Judge, ranked
 from weakseg.apps.review.photo_desk import PhotoDesk
 from weakseg.runs.review_dir import Review, State
 from weakseg.types import Sample, WeaksegError
@@ -61,15 +61,19 @@ class ReviewQueue:
         """
         facts = self.desk.facts
         found: dict[str, dict[str, Doubt]] = {}
+        estimates: dict[str, float] = {}
+        judge = Judge(facts)
         for sample in facts.catalog:
             if stop is not None and stop.is_set():
                 return
             try:
-                found[sample.id] = image_doubts(facts, sample)
+                found[sample.id], estimate = judge.of(sample)
+                if estimate is not None:
+                    estimates[sample.id] = estimate
             except WeaksegError:
                 self.damaged += 1
             self.looked_at += 1
-        ranks, doubts = ranked(found)
+        ranks, doubts = ranked(found, estimates)
         with self._lock:
             self._ranks, self._doubts = ranks, doubts
 
