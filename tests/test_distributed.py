@@ -7,37 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from smallest import SMALLEST
 from weakseg import api
 from weakseg.demo_data.data_set import write_demo
 
 SET = (
-    "device=cpu",
+    *SMALLEST,
     "precision=fp32",
-    "fit.epochs=1",
-    "fit.batch_size=4",
-    "fit.workers=0",
-    "augment.crop=64",
-    "augment.long_side=[64, 80]",
-    "cams.long_side=96",
-    "cams.scales=[1.0]",
-    "spread.scales=[1.0]",
-    "prototypes.clusters=2",
-    "recalibrate.fit.epochs=1",
-    "recalibrate.fit.batch_size=4",
-    "recalibrate.fit.workers=0",
-    "relate.fit.epochs=1",
-    "relate.fit.batch_size=4",
-    "relate.fit.workers=0",
-    "relate.augment.crop=64",
-    "relate.augment.long_side=[64, 80]",
     "verify.images=0",
-    "segment.network.channels=32",
     "segment.fit.epochs=2",
-    "segment.fit.batch_size=4",
-    "segment.fit.workers=0",
-    "segment.augment.crop=64",
-    "segment.augment.long_side=[64, 96]",
-    "segment.long_side=96",
     "segment.held_out=0.2",
 )
 TRAININGS = ("classify", "recalibrate", "relate", "segment")

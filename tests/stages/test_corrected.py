@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from smallest import PLAIN, SMALLEST
 from weakseg import api
 from weakseg.data.images import read_mask
 from weakseg.demo_data.data_set import write_demo
@@ -15,36 +16,7 @@ from weakseg.runs.review_dir import ReviewDir
 from weakseg.runs.run_dir import RunDir
 from weakseg.types import RunError
 
-SET = (
-    "backbone.name=resnet18",
-    "backbone.weights=none",
-    "amr.compensation=false",
-    "fit.epochs=1",
-    "fit.batch_size=4",
-    "fit.workers=0",
-    "augment.crop=64",
-    "augment.long_side=[64, 80]",
-    "cams.long_side=96",
-    "cams.scales=[1.0]",
-    "spread.prototypes=false",
-    "spread.spreading=false",
-    "evidence.images=0",
-    "verify.images=0",
-    "relate.fit.epochs=1",
-    "relate.fit.batch_size=4",
-    "relate.fit.workers=0",
-    "relate.augment.crop=64",
-    "relate.augment.long_side=[64, 80]",
-    "segment.network.channels=32",
-    "segment.fit.epochs=1",
-    "segment.fit.batch_size=4",
-    "segment.fit.workers=0",
-    "segment.augment.crop=64",
-    "segment.augment.long_side=[64, 96]",
-    "segment.long_side=96",
-    "segment.held_out=0",
-    "device=cpu",
-)
+SET = (*SMALLEST, *PLAIN, "evidence.images=0", "verify.images=0", "segment.held_out=0")
 ALL = ["classify", "cams", "seeds", "relate", "walk", "masks", "evaluate", "segment"]
 
 

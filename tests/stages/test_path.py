@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from smallest import SMALLEST
 from weakseg import api
 from weakseg.config.run_config import load_config
 from weakseg.data.images import image_size, read_image, read_mask
@@ -24,26 +25,7 @@ from weakseg.runs.run_dir import RunDir
 from weakseg.stages.seeds import _thresholds
 from weakseg.types import DataError
 
-SET = (
-    "fit.epochs=1",
-    "fit.batch_size=4",
-    "fit.workers=0",
-    "augment.crop=64",
-    "augment.long_side=[64, 80]",
-    "cams.long_side=96",
-    "cams.scales=[1.0]",
-    "spread.scales=[1.0]",
-    "prototypes.clusters=3",
-    "recalibrate.fit.epochs=1",
-    "recalibrate.fit.batch_size=4",
-    "recalibrate.fit.workers=0",
-    "relate.fit.epochs=1",
-    "relate.fit.batch_size=4",
-    "relate.fit.workers=0",
-    "relate.augment.crop=64",
-    "relate.augment.long_side=[64, 80]",
-    "device=cpu",
-)
+SET = (*SMALLEST, "prototypes.clusters=3")
 
 
 @pytest.fixture(scope="module")
@@ -330,16 +312,6 @@ def test_agreed_labels_leave_out_what_only_spreading_found(data, copied):
     assert left_out
 
 
-SEGMENT = (
-    "segment.fit.epochs=1",
-    "segment.fit.batch_size=4",
-    "segment.fit.workers=0",
-    "segment.augment.crop=64",
-    "segment.augment.long_side=[64, 80]",
-    "segment.long_side=96",
-)
-
-
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_a_transformer_goes_the_whole_path(name, data, tmp_path):
     settings = (f"backbone.name={name}", "backbone.weights=none", "segment.network.decoder=fpn")
@@ -350,7 +322,7 @@ def test_a_transformer_goes_the_whole_path(name, data, tmp_path):
         until="validate",
         split="train",
         val="val",
-        overrides=(*SET, *SEGMENT, *settings),
+        overrides=(*SET, *settings),
     )
     assert 0 <= summary["validate"].summary["mean_iou"] <= 1
     assert (
@@ -379,7 +351,7 @@ def test_channels_go_the_whole_path(channels, data, tmp_path):
         run,
         preset="fast",
         until="segment",
-        overrides=(*SET, *SEGMENT, *settings, "segment.network.decoder=fpn"),
+        overrides=(*SET, *settings, "segment.network.decoder=fpn"),
     )
     assert summary["masks"].summary["images"] > 0
     labeler = Labeler.from_run(run)

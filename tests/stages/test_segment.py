@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from smallest import PLAIN, SMALLEST
 from weakseg import api
 from weakseg.data.images import image_size, read_mask
 from weakseg.data.masks import write_mask
@@ -20,31 +21,14 @@ from weakseg.stages.segment import LabelledImages, _agreements, steps_logged
 from weakseg.types import DataError, RunError
 
 SET = (
-    "backbone.name=resnet18",
-    "backbone.weights=none",
-    "amr.compensation=false",
-    "fit.epochs=1",
-    "fit.batch_size=4",
-    "fit.workers=0",
-    "augment.crop=64",
-    "augment.long_side=[64, 80]",
-    "cams.long_side=96",
-    "cams.scales=[1.0]",
-    "spread.prototypes=false",
-    "spread.spreading=false",
+    *SMALLEST,
+    *PLAIN,
     "refine.kind=none",
-    "segment.network.channels=32",
     "segment.fit.epochs=2",
-    "segment.fit.batch_size=4",
-    "segment.fit.workers=0",
-    "segment.augment.crop=64",
-    "segment.augment.long_side=[64, 96]",
-    "segment.long_side=96",
     "segment.held_out=0.2",
     "segment.rounds=2",
     "segment.relabel.scales=[1.0]",
     "predict.scales=[0.5, 1.0]",
-    "device=cpu",
 )
 
 

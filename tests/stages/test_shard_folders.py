@@ -5,6 +5,7 @@ import json
 import pytest
 
 import weakseg
+from smallest import SMALLEST
 from weakseg import api
 from weakseg.demo_data.data_set import write_demo
 from weakseg.runs import image_files
@@ -12,35 +13,7 @@ from weakseg.runs.image_files import LAYOUT, without_shard
 from weakseg.runs.review_dir import ReviewDir
 from weakseg.stages import segment
 
-SET = (
-    "fit.epochs=1",
-    "fit.batch_size=4",
-    "fit.workers=0",
-    "augment.crop=64",
-    "augment.long_side=[64, 80]",
-    "cams.long_side=96",
-    "cams.scales=[1.0]",
-    "spread.scales=[1.0]",
-    "prototypes.clusters=2",
-    "recalibrate.fit.epochs=1",
-    "recalibrate.fit.batch_size=4",
-    "recalibrate.fit.workers=0",
-    "relate.fit.epochs=1",
-    "relate.fit.batch_size=4",
-    "relate.fit.workers=0",
-    "relate.augment.crop=64",
-    "relate.augment.long_side=[64, 80]",
-    "segment.network.channels=32",
-    "segment.rounds=2",
-    "segment.fit.epochs=1",
-    "segment.fit.batch_size=4",
-    "segment.fit.workers=0",
-    "segment.augment.crop=64",
-    "segment.augment.long_side=[64, 96]",
-    "segment.long_side=96",
-    "device=cpu",
-    "precision=fp32",
-)
+SET = (*SMALLEST, "segment.rounds=2", "precision=fp32")
 
 
 @pytest.fixture(scope="module")

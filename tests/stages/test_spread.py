@@ -3,22 +3,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from smallest import SMALLEST
 from weakseg import api
 from weakseg.demo_data.data_set import write_demo
 from weakseg.runs.image_maps import ImageMaps
 
-SET = (
-    "fit.epochs=1",
-    "fit.batch_size=4",
-    "fit.workers=0",
-    "augment.crop=64",
-    "augment.long_side=[64, 80]",
-    "cams.long_side=96",
-    "cams.scales=[1.0]",
-    "spread.scales=[0.75, 1.0]",
-    "prototypes.clusters=3",
-    "device=cpu",
-)
+SET = (*SMALLEST, "spread.scales=[0.75, 1.0]", "prototypes.clusters=3")
 
 
 @pytest.fixture(scope="module")
