@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -99,6 +100,8 @@ def test_classes_that_the_network_does_not_find_are_named(run, monkeypatch, plac
     none_held_out = LabelledImages(images.samples, images.masks, [], 1)
     told = _agreements(context, model, none_held_out)
     assert (told["agreement"], set(told["not_learnt"])) == (None, masked - {found})
+    dry = replace(context, config=context.config.model_copy(update={"dry_run": 2}))
+    assert _agreements(dry, model, images)["not_learnt"] == []
 
 
 def test_half_of_what_balancing_does_to_the_logits_is_taken_back(data, tmp_path, monkeypatch):

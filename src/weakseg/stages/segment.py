@@ -196,7 +196,8 @@ def _agreements(
 
     Returns:
         `agreement`: the mIoU on images trained on and held out; None where none are held out.
-        `not_learnt`: the classes of which it finds hardly anything even in images trained on.
+        `not_learnt`: the classes of which it finds hardly anything even in images trained on; none
+            after a dry run, which is no training.
     """
     if not first_process():
         return {"agreement": None, "not_learnt": []}
@@ -218,7 +219,7 @@ def _agreements(
                 matrix.update(labels, read_mask(masks[sample.id]))
                 advance()
             found[kind] = float(mean_iou(matrix.counts))
-            if kind == "trained":
+            if kind == "trained" and context.config.dry_run is None:
                 shares = class_recall(matrix.counts)[1:].tolist()
                 names = zip(context.catalog.classes, shares, strict=True)
                 not_learnt = [name for name, share in names if share < LEARNT]
