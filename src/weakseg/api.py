@@ -6,6 +6,7 @@ Each imports what it needs when it is called, so that `check` does not wait for 
 # ruff: noqa: PLC0415
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -107,10 +108,16 @@ def check(
         >>> report = weakseg.check("photos")  # doctest: +SKIP
         >>> print(*report.faults, sep="\n")  # doctest: +SKIP
     """
-    from weakseg.sources.check import check_catalog
+    from weakseg.sources.source import read_source
+
+    return _check(read_source(source, kind=kind, split=split, **reading), console)
+
+
+def _check(found: Source, console: Console | None) -> CheckReport:
+    from weakseg.sources.check import check_source
 
     with _counted(console, "check") as progress:
-        return check_catalog(source, kind=kind, split=split, progress=progress, **reading)
+        return check_source(found, progress=progress)
 
 
 def plan(
@@ -642,17 +649,20 @@ def _checked(
     from weakseg.sources.source import read_source
 
     found = read_source(source, kind=kind, split=split, **reading)
-    with _counted(console, "contents", late=True) as progress:
-        key = _hash_of(found, contents, progress)
+    told = _hash_of(found)
     catalog, fatal = _told_by(found)
-    del found  # of very many images it takes more memory than all that follows
+    with _counted(console, "contents", late=True) as progress:
+        key = _with_files(told, catalog, contents, progress)
     there = folder.is_run and (folder.path / name).is_file()
     record = folder.catalog_record(name) if there else {}
     if key and record.get("checked") == key and (skip_bad or not record["skipped"]):
+        del found  # of very many images it takes more memory than all that follows
         same = _where_they_are(folder.load_catalog(name, source_tags=True), catalog)
         if same is not None:
             return same, record["skipped"], key
-    report = check(source, kind=kind, split=split, console=console, **reading)
+        found = read_source(source, kind=kind, split=split, **reading)
+    report = _check(found, console)
+    del found
     if name != "catalog.json":
         report = report.without(*COUNT_KINDS)  # nothing is learnt from these images
     catalog, skipped = _without_faults(catalog, fatal, report, skip_bad=skip_bad)
@@ -698,37 +708,38 @@ def _where_they_are(catalog: Catalog, found: Catalog) -> Catalog | None:
     return Catalog(catalog.classes, tuple(samples))
 
 
-def _hash_of(found: Source, contents: Contents, progress: Callable[[int, int], None] | None) -> str:
-    """A hash of all that `check` looks at; empty if something cannot even be found.
+def _hash_of(found: Source) -> str:
+    """A hash of all that a source tells; empty if something cannot even be found.
 
     It stays when the source is moved or copied as a whole.
     """
+    if found.fatal:
+        return ""
+    place = str(found.path)
+    told = hashlib.sha256(repr((found.classes, found.ignore_alpha)).encode())
+    for entry in found.reading.entries:
+        image = str(entry.image).removeprefix(place)
+        told.update(repr((entry.id, entry.names, entry.cell, entry.line, image)).encode())
+    for fault in (*found.reading.faults, *found.faults):
+        told.update(str(fault).replace(place, "").encode())
+    return told.hexdigest()[:16]
+
+
+def _with_files(
+    told: str, catalog: Catalog, contents: Contents, progress: Callable[[int, int], None] | None
+) -> str:
+    """A hash of all that `check` looks at: what a source tells, and its files; empty as above."""
     from weakseg.runs.contents import catalog_digest, truth_digest
     from weakseg.runs.stage_dir import fingerprint_hash
 
-    if found.fatal:
+    if not told:
         return ""
-    catalog = found.catalog()
     try:
         contents.take(catalog, progress)
         files = [catalog_digest(catalog, contents), truth_digest(catalog, contents)]
     except (DataError, OSError):
         return ""
-    place = str(found.path)
-    return fingerprint_hash(
-        {
-            "files": files,
-            "classes": found.classes,
-            "ignore_alpha": found.ignore_alpha,
-            "entries": [
-                (e.id, e.names, e.cell, e.line, str(e.image).removeprefix(place))
-                for e in found.reading.entries
-            ],
-            "faults": [
-                str(fault).replace(place, "") for fault in (*found.reading.faults, *found.faults)
-            ],
-        }
-    )
+    return fingerprint_hash({"told": told, "files": files})
 
 
 def evaluate(

@@ -9,7 +9,6 @@ import time
 import psutil
 import pytest
 
-from smallest import SMALLEST
 from weakseg import api
 from weakseg.apps import cluster, cluster_stages
 from weakseg.data.images import read_mask
@@ -19,13 +18,26 @@ from weakseg.runs.image_maps import ImageMaps
 from weakseg.types import ConfigError
 
 SET = (
-    *SMALLEST,
+    "device=cpu",
     "precision=fp32",
+    "fit.epochs=1",
+    "fit.batch_size=4",
+    "fit.workers=0",
+    "augment.crop=64",
+    "augment.long_side=[64, 80]",
     "cams.long_side=64",
+    "cams.scales=[1.0]",
     "cams.batch_size=1",
+    "spread.scales=[1.0]",
+    "prototypes.clusters=2",
     "amr.compensation=false",
     "evidence.images=0",
     "seeds.long_side=64",
+    "relate.fit.epochs=1",
+    "relate.fit.batch_size=4",
+    "relate.fit.workers=0",
+    "relate.augment.crop=64",
+    "relate.augment.long_side=[64, 80]",
 )
 OPTIONS = {"preset": "fast", "overrides": SET, "until": "masks"}
 

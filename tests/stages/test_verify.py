@@ -87,6 +87,9 @@ def test_masks_are_estimated_where_there_is_evidence(plates, tmp_path):
         stage = StageDir(tmp_path / name / "evidence")
         stage.write_json("fingerprint.json", {})
         stage.finish({"witnesses": "untagged", "classes": {"scratch": {"strength": 1.0}}})
+        masks = StageDir(tmp_path / name / "masks")
+        masks.write_json("fingerprint.json", {})
+        masks.finish({"thresholds": {"walk": 0.5}})
     good = judged(plates, tmp_path / "good", SPOT, "evidence.images=1000")
     bad = judged(plates, tmp_path / "bad", (0, 0, SIZE, SIZE), "evidence.images=1000")
     assert good["estimate"]["value"] > 0.5 > 0.1 > bad["estimate"]["value"]

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from heapq import merge
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -75,6 +77,10 @@ class LeftOut:
     validation: bool = False
 
 
+_BATCH = 1024
+"""Files under way at once: a thread pool's note of one takes a thousand bytes."""
+
+
 class Contents:
     """Hashes of the files of a run, and the images that it goes on without.
 
@@ -105,26 +111,27 @@ class Contents:
         Raises:
             DataError: A file cannot be read.
         """
-        wanted = [
-            (kind, sample.id, path)
-            for sample in catalog
-            for kind, path in (("images", sample.image), ("masks", sample.mask))
-            if path is not None and sample.id not in self.now[kind]
-        ]
         unknown = []
-        for kind, name, path in wanted:
-            known = self.before[kind].get(name)
-            if known is not None and known.state == _state(_stat(path)):
-                self.now[kind][name] = known
-            else:
-                unknown.append((kind, name, path))
-        _log.info("%d files to hash, %d known", len(unknown), len(wanted) - len(unknown))
+        for sample in catalog:
+            for kind, path in (("images", sample.image), ("masks", sample.mask)):
+                if path is None or sample.id in self.now[kind]:
+                    continue
+                known = self.before[kind].get(sample.id)
+                if known is not None and known.state == _state(_stat(path)):
+                    self.now[kind][sample.id] = known
+                else:
+                    unknown.append((kind, sample.id, path))
+        _log.info("%d files to hash", len(unknown))
+        done = 0
         with ThreadPoolExecutor(available_processors()) as pool:
-            hashes = pool.map(_hashed, (path for _, _, path in unknown))
-            for done, ((kind, name, _), found) in enumerate(zip(unknown, hashes, strict=True), 1):
-                self.now[kind][name] = found
-                if progress is not None:
-                    progress(done, len(unknown))
+            for start in range(0, len(unknown), _BATCH):
+                batch = unknown[start : start + _BATCH]
+                hashes = pool.map(_hashed, (path for _, _, path in batch))
+                for (kind, name, _), found in zip(batch, hashes, strict=True):
+                    self.now[kind][name] = found
+                    done += 1
+                    if progress is not None:
+                        progress(done, len(unknown))
 
     def image(self, sample: Sample) -> str:
         """The hash of a sample's image, which `take` has looked at."""
@@ -266,9 +273,13 @@ def catalog_digest(
     contents = contents or Contents()
     contents.take(catalog)
     sha = hashlib.sha256("\n".join(catalog.classes).encode())
-    lines = {sample.id: _image_line(sample, contents.image(sample)) for sample in catalog}
-    lines.update({name: item.image for name, item in left_out.items()})
-    for _, line in sorted(lines.items()):
+    own = (
+        (sample.id, _image_line(sample, contents.image(sample)))
+        for sample in sorted(catalog, key=attrgetter("id"))
+        if sample.id not in left_out
+    )
+    others = sorted((name, item.image) for name, item in left_out.items())
+    for _, line in merge(own, others):  # of very many images not all lines at once
         sha.update(line.encode())
     return sha.hexdigest()[:16]
 

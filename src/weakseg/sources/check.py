@@ -11,6 +11,7 @@ from typing import Unpack
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from weakseg.data.decode import ImageFacts
 from weakseg.faults import Fault, FaultKind, listed
 from weakseg.sources.class_counts import count_faults
 from weakseg.sources.class_names import name_faults, word_notes
@@ -102,9 +103,25 @@ def check_catalog(
         >>> check_catalog("photos").ok  # doctest: +SKIP
         True
     """
+    found = read_source(source, kind=kind, split=split, **reading)
+    return check_source(found, progress=progress, workers=workers)
+
+
+def check_source(
+    found: Source, *, progress: Callable[[int, int], None] | None = None, workers: int = 2
+) -> CheckReport:
+    """Decodes every image and truth mask of a source that was read, lists every fault.
+
+    Args:
+        found: What was read of it.
+        progress: As for `check_catalog`.
+        workers: As for `check_catalog`.
+
+    Raises:
+        ValueError: `workers` is below 1.
+    """
     if workers < 1:
         raise ValueError(f"expected workers ≥ 1, got {workers}")
-    found = read_source(source, kind=kind, split=split, **reading)
     faults = [*found.fatal, *found.reading.faults, *found.faults]
     doubtful: frozenset[str] = frozenset()
     catalog = Catalog(found.classes, ())
@@ -121,8 +138,10 @@ def check_catalog(
             # Pillow warns of large images before our own limit refuses them.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", module="PIL")
+            alike: dict[ImageFacts, ImageFacts] = {}  # of most images there are others like them
             for looked_at in look(catalog, workers):
-                looked.append(looked_at)
+                facts = looked_at.facts and alike.setdefault(looked_at.facts, looked_at.facts)
+                looked.append(replace(looked_at, facts=facts))
                 if progress is not None:
                     progress(len(looked), len(catalog))
         for looked_at in looked:
@@ -134,16 +153,13 @@ def check_catalog(
         faults += truth_faults(found, catalog, looked)
     within = list(_in_split(faults, found.wanted))
     return CheckReport(
-        source=str(source),
+        source=str(found.path),
         kind=found.kind,
-        split=split,
+        split=found.split,
         faults=_ordered(fault for fault in within if fault.severity == "fault"),
         notes=_ordered(fault for fault in within if fault.severity == "note"),
         doubtful=tuple(sorted(doubtful)),
-        fingerprint=take_fingerprint(
-            catalog,
-            {item.sample.id: item.facts for item in looked if item.facts},
-        ),
+        fingerprint=take_fingerprint(catalog, [item.facts for item in looked if item.facts]),
     )
 
 

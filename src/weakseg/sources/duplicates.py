@@ -57,18 +57,21 @@ def repeated(entries: Iterable[Entry]) -> Iterator[Fault]:
 
 def same_content(catalog: Catalog, samples: list[Sample]) -> Iterator[Fault]:
     """Images that are byte for byte the same. Only those of equal size are hashed."""
-    sizes: dict[int, list[Sample]] = {}
-    for sample in samples:
-        sizes.setdefault(sample.image.stat().st_size, []).append(sample)
-    for candidates in sizes.values():
-        if len(candidates) == 1:
-            continue
-        same: dict[bytes, list[Sample]] = {}
-        for sample in candidates:
-            with sample.image.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
-            same.setdefault(digest, []).append(sample)
-        for first, *others in same.values():
+    sizes = np.fromiter((sample.image.stat().st_size for sample in samples), np.int64)
+    _, which, counts = np.unique(sizes, return_inverse=True, return_counts=True)
+    same: dict[bytes, Sample | list[Sample]] = {}
+    for place in np.flatnonzero(counts[which] > 1).tolist():
+        sample = samples[place]
+        with sample.image.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        there = same.setdefault(digest, sample)
+        if isinstance(there, list):
+            there.append(sample)
+        elif there is not sample:
+            same[digest] = [there, sample]
+    for alike in same.values():
+        if isinstance(alike, list):
+            first, *others = alike
             contrary = any(
                 sample.tags != first.tags or not _same_truth(catalog, sample, first)
                 for sample in others

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,12 +51,12 @@ class Fingerprint(BaseModel):
     rotated: int = Field(description="Images that their EXIF orientation turns or mirrors.")
 
 
-def take_fingerprint(catalog: Catalog, facts: Mapping[str, ImageFacts]) -> Fingerprint:
+def take_fingerprint(catalog: Catalog, known: Sequence[ImageFacts]) -> Fingerprint:
     """The fingerprint of a catalog.
 
     Args:
         catalog: The samples.
-        facts: Per id what its image turned out to be; ids of broken images are left out.
+        known: What each of its images that are not broken turned out to be.
 
     Returns:
         Its fingerprint.
@@ -67,7 +67,6 @@ def take_fingerprint(catalog: Catalog, facts: Mapping[str, ImageFacts]) -> Finge
         for first in sample.tags:
             for second in sample.tags:
                 together[first][second] += 1
-    known = list(facts.values())
     sides = [sorted((fact.height, fact.width)) for fact in known]
     return Fingerprint(
         classes=catalog.classes,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from weakseg.data.images import read_mask
-from weakseg.metrics.estimates import STEP, MaskCounts
-from weakseg.metrics.verdicts import WHOLE_IMAGE
+from weakseg.metrics.estimates import STEP, Estimate, MaskCounts, estimated, sureness
+from weakseg.metrics.verdicts import WHOLE_IMAGE, ClassFigures, trust
 from weakseg.ops.cams import label_map
 from weakseg.ops.propagation import HALF
 from weakseg.ops.thresholds import parted_at_half
@@ -23,6 +23,7 @@ from weakseg.runs.image_maps import (
     last_stage,
     map_title,
 )
+from weakseg.runs.stage_dir import StageDir
 from weakseg.types import RunError, Sample
 
 
@@ -78,6 +79,55 @@ def mask_counts(
     for sample in samples:
         if sample.tags:
             yield sample, counter.of(sample)
+
+
+def class_estimate(figures: ClassFigures, counts: MaskCounts) -> tuple[float, Estimate]:
+    """How sure a class's masks are of themselves, and how good that lets them be.
+
+    Args:
+        figures: What the stage `verify` found of the class.
+        counts: What was counted of the masks, of one image or of many.
+    """
+    wrong = figures.against * trust(figures.surfaces_told, figures.guessed)
+    distinct = 1.0 if figures.distinct is None else figures.distinct
+    sure = sureness(counts, wrong, distinct)
+    return sure, estimated(sure)
+
+
+_JUDGED = ("against", "surfaces_told", "guessed", "distinct")
+"""Figures of a class that the estimates of its masks take account of."""
+
+
+class ImageEstimates:
+    """How good the masks of single images are likely to be.
+
+    Args:
+        context: A run with the stage `evidence`, after `masks`. What the stage `verify` found of
+            each class counts if it is finished.
+
+    Raises:
+        RunError: What one of them noted is damaged.
+    """
+
+    def __init__(self, context: StageContext) -> None:
+        self.counter = MaskCounter(context)
+        judged = StageDir(context.run.path / "verify")
+        known = (judged.summary.get("classes") or {}) if judged.done else {}
+        try:
+            self.figures = [
+                ClassFigures(**{key: known[name][key] for key in _JUDGED} if known else {})
+                for name in context.catalog.classes
+            ]
+        except (KeyError, TypeError) as error:
+            raise RunError(
+                f"{judged.path / 'done.json'} is damaged ({error!r}); remove it and give the same "
+                "`weakseg run` command again"
+            ) from error
+
+    def of(self, sample: Sample) -> dict[int, Estimate]:
+        """The likely intersection over union of an image's masks, by class; see `MaskCounter`."""
+        found = self.counter.of(sample)
+        return {k: class_estimate(self.figures[k], counts)[1] for k, counts in found.items()}
 
 
 def _counted(maps: Tensor, classes: Tensor, mask: Tensor) -> dict[int, MaskCounts]:

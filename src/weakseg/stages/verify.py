@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from weakseg.data.images import read_mask
-from weakseg.metrics.estimates import Estimate, MaskCounts, estimated, mean_estimate, sureness
-from weakseg.metrics.verdicts import WHOLE_IMAGE, ClassFigures, trust, verdicts
+from weakseg.metrics.estimates import MaskCounts, mean_estimate
+from weakseg.metrics.verdicts import WHOLE_IMAGE, ClassFigures, verdicts
 from weakseg.ops.evidence import (
     FOLDS,
     HeldOut,
@@ -28,12 +28,11 @@ from weakseg.runs.context import StageContext
 from weakseg.runs.image_files import image_file
 from weakseg.runs.image_maps import ImageMaps
 from weakseg.runs.processes import first_process
-from weakseg.runs.stage_dir import StageDir
 from weakseg.stages.evidence import evidence_strengths
-from weakseg.stages.mask_counts import MaskCounter, mask_counts
+from weakseg.stages.mask_counts import class_estimate, mask_counts
 from weakseg.stages.surface_words import WORDS, SurfaceWords, some_of
 from weakseg.training.memory import kept_memory
-from weakseg.types import RunError, Sample
+from weakseg.types import Sample
 
 
 @kept_memory()
@@ -136,58 +135,14 @@ def _estimate(
     counts = [MaskCounts() for _ in figures]
     by_image = {}
     for sample, found in mask_counts(context, samples):
-        values = [_estimated(figures[k], counted)[1].value for k, counted in found.items()]
+        values = [class_estimate(figures[k], counted)[1].value for k, counted in found.items()]
         by_image[sample.id] = round(sum(values) / len(values), 4)
         for k, counted in found.items():
             counts[k] += counted
     for own, counted in zip(figures, counts, strict=True):
         if counted.images:
-            own.sureness, own.estimate = _estimated(own, counted)
+            own.sureness, own.estimate = class_estimate(own, counted)
     return by_image
-
-
-def _estimated(figures: ClassFigures, counts: MaskCounts) -> tuple[float, Estimate]:
-    """How sure a class's masks are of themselves, and how good that lets them be."""
-    wrong = figures.against * trust(figures.surfaces_told, figures.guessed)
-    distinct = 1.0 if figures.distinct is None else figures.distinct
-    sure = sureness(counts, wrong, distinct)
-    return sure, estimated(sure)
-
-
-_JUDGED = ("against", "surfaces_told", "guessed", "distinct")
-"""Figures of a class that the estimates of its masks take account of."""
-
-
-class ImageEstimates:
-    """How good the masks of single images are likely to be.
-
-    Args:
-        context: A run with the stage `evidence`, after `masks`. What the stage `verify` found of
-            each class counts if it is finished.
-
-    Raises:
-        RunError: What one of them noted is damaged.
-    """
-
-    def __init__(self, context: StageContext) -> None:
-        self.counter = MaskCounter(context)
-        judged = StageDir(context.run.path / "verify")
-        known = (judged.summary.get("classes") or {}) if judged.done else {}
-        try:
-            self.figures = [
-                ClassFigures(**{key: known[name][key] for key in _JUDGED} if known else {})
-                for name in context.catalog.classes
-            ]
-        except (KeyError, TypeError) as error:
-            raise RunError(
-                f"{judged.path / 'done.json'} is damaged ({error!r}); remove it and give the same "
-                "`weakseg run` command again"
-            ) from error
-
-    def of(self, sample: Sample) -> dict[int, Estimate]:
-        """The likely intersection over union of an image's masks, by class; see `MaskCounter`."""
-        found = self.counter.of(sample)
-        return {k: _estimated(self.figures[k], counts)[1] for k, counts in found.items()}
 
 
 def _known(value: Tensor) -> float | None:

@@ -15,7 +15,7 @@ from weakseg.data.images import read_mask
 from weakseg.ops.thresholds import BINS, score_histogram
 from weakseg.runs.image_files import image_file
 from weakseg.runs.image_maps import BRANCHES, ImageMaps, map_stages, map_title
-from weakseg.stages.verify import ImageEstimates
+from weakseg.stages.mask_counts import ImageEstimates
 from weakseg.types import RunError, Sample, WeaksegError
 
 MAX_LOOKED_AT = 2000
