@@ -151,17 +151,16 @@ def test_a_mask_that_is_likely_wrong_is_named_with_its_estimate(drawing):
     drawing.add("untagged", [])
     run = drawing.run(overrides=JUDGED)
     judge = Judge(read_facts(run))
-    none, estimate = judge.of(drawing.samples[0])
-    assert none == {}
-    assert estimate > 0.9
-    found, poor = judge.of(drawing.samples[1])
-    assert 0 < poor < 0.5
-    percent = f"{100 * poor:.0f} %"
+    sure, two, untagged = map(judge.of, drawing.samples)
+    assert sure.doubts == {}
+    assert sure.estimate > 0.9
+    assert 0 < two.estimate < 0.5
+    percent = f"{100 * two.estimate:.0f} %"
     assert (
-        found["poor"].text
+        two.doubts["poor"].text
         == f"the mask of the <em>dog</em> is estimated to overlap it by {percent}"
     )
-    assert judge.of(drawing.samples[2]) == ({}, None)
+    assert untagged[:2] == ({}, None)
     ranks = survey(read_facts(run)).ranks
     assert ranks["two"] > ranks["sure"] > ranks["untagged"]
 
@@ -177,7 +176,9 @@ def test_what_the_run_found_of_a_class_counts_in_the_estimates_of_its_images(dra
                     name, overrides=JUDGED, figures={"cat": other, "cow": cow, "dog": other}
                 )
             )
-        ).of(drawing.samples[0])[1]
+        )
+        .of(drawing.samples[0])
+        .estimate
         for name, cow in (("fine", other), ("bad", wrong))
     )
     assert bad < 0.5 < fine
@@ -185,8 +186,8 @@ def test_what_the_run_found_of_a_class_counts_in_the_estimates_of_its_images(dra
 
 def test_without_evidence_there_are_no_estimates(drawing):
     drawing.add("a", ["dog"], [HARDLY])
-    _, estimate = Judge(read_facts(drawing.run(overrides=SET))).of(drawing.samples[0])
-    assert estimate is None
+    judge = Judge(read_facts(drawing.run(overrides=SET)))
+    assert judge.of(drawing.samples[0]).estimate is None
 
 
 def test_an_estimate_counts_beside_reasons_and_less_than_a_missing_mask():

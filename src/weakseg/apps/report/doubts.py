@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from markupsafe import Markup
@@ -124,15 +125,15 @@ def survey(facts: Facts, advance: Callable[[], None] = lambda: None) -> Survey:
     samples, judge = looked_at(facts), Judge(facts)
     for sample in samples:
         try:
-            kinds, classes = titled_maps(facts, sample)
-            reasons[sample.id], estimate = judge.of(sample)
+            judged = judge.of(sample)
         except WeaksegError:
             damaged += 1
         else:
-            if len(classes) and facts.kind in kinds:
-                histogram += score_histogram(kinds[facts.kind])
-            if estimate is not None:
-                estimates[sample.id] = estimate
+            reasons[sample.id] = judged.doubts
+            if sample.tags and facts.kind in judged.maps:
+                histogram += score_histogram(judged.maps[facts.kind])
+            if judged.estimate is not None:
+                estimates[sample.id] = judged.estimate
         advance()
     _add_maskless(facts, reasons)
     weight = float(histogram.sum())
@@ -157,6 +158,21 @@ def looked_at(facts: Facts) -> list[Sample]:
     return [samples[k] for k in sorted(chosen)]
 
 
+class Judged(NamedTuple):
+    """What is known of an image's mask.
+
+    Attributes:
+        doubts: The reasons to look at it by kind, of each kind the strongest.
+        estimate: The likely intersection over union of its worst class, 0..1; None where the run
+            has no estimates or the image no tag.
+        maps: All maps [n,h,w] in 0..1 of the image by kind.
+    """
+
+    doubts: dict[str, Doubt]
+    estimate: float | None
+    maps: dict[str, Tensor]
+
+
 class Judge:
     """Finds the reasons to look at images of a run.
 
@@ -169,12 +185,8 @@ class Judge:
         judged = facts.has("cams") and facts.context.config.evidence.images
         self.estimates = ImageEstimates(facts.context) if judged else None
 
-    def of(self, sample: Sample) -> tuple[dict[str, Doubt], float | None]:
-        """The reasons to look at an image by kind, and the estimate of its worst mask.
-
-        Returns:
-            Of each kind the strongest; the likely intersection over union, 0..1, None where the run
-            has no estimates or the image no tag.
+    def of(self, sample: Sample) -> Judged:
+        """What is known of an image's mask.
 
         Raises:
             RunError: Its maps are missing or damaged.
@@ -183,19 +195,19 @@ class Judge:
         facts = self.facts
         labels = read_mask(image_file(facts.path, "masks", sample.id, ".png"))
         if not facts.has("cams"):
-            return _strongest(_doubts(facts, {}, sorted(sample.tags), labels)), None
+            return Judged(_strongest(_doubts(facts, {}, sorted(sample.tags), labels)), None, {})
         kinds, classes = titled_maps(facts, sample)
         doubts = list(_doubts(facts, kinds, classes, labels))
         found = self.estimates.of(sample) if self.estimates else {}
         worst = min(found, key=lambda k: found[k].value, default=None)
         if worst is None:
-            return _strongest(doubts), None
+            return Judged(_strongest(doubts), None, kinds)
         value = found[worst].value
         if 0 < value < _POOR:
             text = "the mask of the <em>{}</em> is estimated to overlap it by {:.0f} %"
             name = facts.catalog.classes[worst]
             doubts.append(Doubt("poor", 1 - value, Markup(text).format(name, 100 * value)))
-        return _strongest(doubts), value
+        return Judged(_strongest(doubts), value, kinds)
 
 
 def titled_maps(facts: Facts, sample: Sample) -> tuple[dict[str, Tensor], list[int]]:

@@ -67,9 +67,10 @@ class ReviewQueue:
             if stop is not None and stop.is_set():
                 return
             try:
-                found[sample.id], estimate = judge.of(sample)
-                if estimate is not None:
-                    estimates[sample.id] = estimate
+                judged = judge.of(sample)
+                found[sample.id] = judged.doubts
+                if judged.estimate is not None:
+                    estimates[sample.id] = judged.estimate
             except WeaksegError:
                 self.damaged += 1
             self.looked_at += 1
