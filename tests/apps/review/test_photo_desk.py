@@ -185,6 +185,6 @@ def test_doubts_add_up():
         "c": {"empty": doubt("empty", 1.0)},
         "d": {},
     }
-    ranks, doubts = ranked(found)
+    ranks, doubts = ranked(found, {})
     assert sorted(ranks, key=lambda key: -ranks[key]) == ["c", "b", "a", "d"]
     assert [each.kind for each in doubts["b"]] == ["border", "unsure"]
