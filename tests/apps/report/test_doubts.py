@@ -5,7 +5,7 @@ import pytest
 from markupsafe import Markup
 
 from weakseg.apps.report import doubts
-from weakseg.apps.report.doubts import Doubt, Judge, ranked, survey
+from weakseg.apps.report.doubts import Doubt, Judge, LikelyWrong, ranked, survey
 from weakseg.apps.report.facts import read_facts
 from weakseg.types import RunError
 
@@ -153,16 +153,20 @@ def test_a_mask_that_is_likely_wrong_is_named_with_its_estimate(drawing):
     judge = Judge(read_facts(run))
     sure, two, untagged = map(judge.of, drawing.samples)
     assert sure.doubts == {}
-    assert sure.estimate > 0.9
-    assert 0 < two.estimate < 0.5
-    percent = f"{100 * two.estimate:.0f} %"
+    assert share(sure.wrong[1]) < 0.1
+    assert 0.5 < share(two.wrong[2]) < 1
+    percent = f"{100 * (1 - share(two.wrong[2])):.0f} %"
     assert (
         two.doubts["poor"].text
         == f"the mask of the <em>dog</em> is estimated to overlap it by {percent}"
     )
-    assert untagged[:2] == ({}, None)
+    assert untagged[:2] == ({}, {})
     ranks = survey(read_facts(run)).ranks
     assert ranks["two"] > ranks["sure"] > ranks["untagged"]
+
+
+def share(mask):
+    return mask.wrong / mask.pixels
 
 
 def test_what_the_run_found_of_a_class_counts_in_the_estimates_of_its_images(drawing):
@@ -178,23 +182,44 @@ def test_what_the_run_found_of_a_class_counts_in_the_estimates_of_its_images(dra
             )
         )
         .of(drawing.samples[0])
-        .estimate
+        .wrong[1]
         for name, cow in (("fine", other), ("bad", wrong))
     )
-    assert bad < 0.5 < fine
+    assert fine.pixels == bad.pixels
+    assert share(bad) > 0.5 > share(fine)
 
 
 def test_without_evidence_there_are_no_estimates(drawing):
     drawing.add("a", ["dog"], [HARDLY])
     judge = Judge(read_facts(drawing.run(overrides=SET)))
-    assert judge.of(drawing.samples[0]).estimate is None
+    assert judge.of(drawing.samples[0]).wrong == {}
 
 
-def test_an_estimate_counts_beside_reasons_and_less_than_a_missing_mask():
+def test_images_count_by_the_share_of_each_class_that_is_likely_wrong_in_them():
+    found = {key: {} for key in ("large", "small", "rare", "none", "fine", "unseen")}
+    wrong = {
+        "large": {0: LikelyWrong(600, 300.0)},  # half of a mask that is 60 % of the class
+        "small": {0: LikelyWrong(100, 90.0)},
+        "rare": {1: LikelyWrong(10, 5.0)},  # half of all there is of it
+        "none": {0: LikelyWrong(0, 0.0)},  # as a mask of usual size, all wrong
+        "fine": {0: LikelyWrong(300, 0.0)},
+    }
+    ranks, _ = ranked(found, wrong)
+    assert ranks == {
+        "large": pytest.approx(0.3),
+        "small": pytest.approx(0.09),
+        "rare": pytest.approx(0.5),
+        "none": pytest.approx(1 / 3),
+        "fine": 0.0,
+        "unseen": pytest.approx(1 / 4),
+    }
+
+
+def test_without_estimates_reasons_count():
     empty = {"empty": Doubt("empty", 1.0, Markup("nothing"))}
-    ranks, _ = ranked({"good": {}, "bad": {}, "none": empty}, {"good": 0.9, "bad": 0.2})
-    assert ranks["none"] > ranks["bad"] > ranks["good"]
-    assert ranked({"a": {}}, {})[0] == {"a": 0.0}
+    unsure = {"unsure": Doubt("unsure", 1.0, Markup("hardly"))}
+    ranks, _ = ranked({"a": {}, "b": empty, "c": unsure}, {"a": {}})
+    assert ranks["b"] > ranks["c"] > ranks["a"] == 0
 
 
 @pytest.mark.parametrize(

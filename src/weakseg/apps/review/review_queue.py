@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
-from weakseg.apps.report.doubts import Doubt, Judge, ranked
+from weakseg.apps.report.doubts import Doubt, Judge, LikelyWrong, ranked
 from weakseg.apps.review.photo_desk import PhotoDesk
 from weakseg.runs.review_dir import Review, State
 from weakseg.types import Sample, WeaksegError
@@ -61,7 +61,7 @@ class ReviewQueue:
         """
         facts = self.desk.facts
         found: dict[str, dict[str, Doubt]] = {}
-        estimates: dict[str, float] = {}
+        wrong: dict[str, Mapping[int, LikelyWrong]] = {}
         judge = Judge(facts)
         for sample in facts.catalog:
             if stop is not None and stop.is_set():
@@ -69,12 +69,11 @@ class ReviewQueue:
             try:
                 judged = judge.of(sample)
                 found[sample.id] = judged.doubts
-                if judged.estimate is not None:
-                    estimates[sample.id] = judged.estimate
+                wrong[sample.id] = judged.wrong
             except WeaksegError:
                 self.damaged += 1
             self.looked_at += 1
-        ranks, doubts = ranked(found, estimates)
+        ranks, doubts = ranked(found, wrong)
         with self._lock:
             self._ranks, self._doubts = ranks, doubts
 
