@@ -262,11 +262,15 @@ def test_the_wheel_zooms_where_it_is_and_space_moves(page_of, run_folder):
     assert now(run_folder)[0].number == 1  # moving draws nothing
 
 
-def test_filters(page_of):
+def test_filters(page_of, run_folder):
     page = page_of
     page.select_option("[name=tag]", "dog")
     expect(page.locator(".row")).to_have_count(3)
     page.keyboard.press("a")
+    for _ in range(200):  # until it is saved
+        if any((run_folder / "review" / "entries").rglob("*.json")):
+            break
+        page.wait_for_timeout(50)
     page.select_option("[name=state]", "accepted")
     expect(page.locator(".row")).to_have_count(1)
     page.select_option("[name=state]", "rejected")
