@@ -721,7 +721,7 @@ def _hash_of(found: Source) -> str:
         image = str(entry.image).removeprefix(place)
         told.update(repr((entry.id, entry.names, entry.cell, entry.line, image)).encode())
     for fault in (*found.reading.faults, *found.faults):
-        told.update(str(fault).replace(place, "").encode())
+        told.update(repr(str(fault).replace(place, "")).encode())
     return told.hexdigest()[:16]
 
 

@@ -30,7 +30,8 @@ _CPU_PIXELS = 1 << 15
 """On a CPU, pixels looked at together: the arrays of one displacement stay in the cache."""
 
 _GPU_CHUNK = 1 << 25
-"""On a GPU, pairs looked at together: some 2 GB. A call costs the same for few and for many."""
+"""On a GPU, pairs looked at together: 256 MB for their places alone. To start a call
+takes longer than to compute it for few."""
 
 
 class AffinityTerms(NamedTuple):

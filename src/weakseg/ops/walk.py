@@ -163,7 +163,7 @@ class _GatheredRecurrence:
     """As `_Recurrence`, in a handful of calls whatever the radius.
 
     On a GPU to start a call takes longer than to add one plane: 69 gathered neighbours of every
-    pixel, weighed and summed at once, are some fifteen times faster than plane after plane.
+    pixel are therefore weighed and summed at once (`benchmarks/results/gpu.md`).
     """
 
     def __init__(self, stencil: Stencil, x: Tensor, out: Tensor) -> None:
