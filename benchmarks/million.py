@@ -29,7 +29,9 @@ from pathlib import Path
 from rich.console import Console
 
 from weakseg import api, pipeline
+from weakseg.apps.checked_source import checked_source
 from weakseg.apps.label_folder import LabelFolder
+from weakseg.apps.refusals import require_room
 from weakseg.config.run_config import load_config
 from weakseg.runs.contents import CONTENTS, Contents
 from weakseg.runs.run_dir import RunDir
@@ -81,11 +83,11 @@ def begin(source, run):
     console = Console(quiet=True)
     folder, config = RunDir(run), load_config("fast")
     contents = Contents(folder.path / CONTENTS)
-    catalog, skipped, checked = api._checked(
+    catalog, skipped, checked = checked_source(
         source, folder, contents, kind=None, split=None, skip_bad=False, console=console
     )
     table = (pipeline.Stage(**STAGE, function=files),)
-    api._require_disk(config, catalog, table, folder, force=False)
+    require_room(config, catalog, table, folder, force=False)
     summary = pipeline.run_pipeline(
         config,
         folder,

@@ -6,18 +6,18 @@ Each imports what it needs when it is called, so that `check` does not wait for 
 # ruff: noqa: PLC0415
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
-from weakseg.runs.processes import first_process, process_count, working_together
-from weakseg.types import Catalog, ConfigError, DataError, RunError
+from weakseg.progress import counted
+from weakseg.runs.processes import first_process, working_together
+from weakseg.types import Catalog, DataError, RunError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,15 +30,11 @@ if TYPE_CHECKING:
     from weakseg.config.layers import Layer
     from weakseg.config.run_config import RunConfig
     from weakseg.metrics.scores import Scores
-    from weakseg.pipeline import PipelineSummary, Stage
+    from weakseg.pipeline import PipelineSummary
     from weakseg.planning.plan_file import Plan
     from weakseg.predict import LabelOptions
-    from weakseg.progress import Advance
-    from weakseg.runs.contents import Contents
-    from weakseg.runs.run_dir import RunDir
     from weakseg.sources.check import CheckReport
     from weakseg.sources.reading import ReadingOptions
-    from weakseg.sources.source import Source
 
 
 class RunOptions(TypedDict, total=False):
@@ -62,22 +58,6 @@ class RunOptions(TypedDict, total=False):
     tags_column: str | None
     separator: str | None
     ignore_alpha: bool
-
-
-class FaultsFoundError(DataError):
-    """A source is not used because `check` finds faults in it.
-
-    Attributes:
-        report: What was found.
-    """
-
-    def __init__(self, report: CheckReport) -> None:
-        count = len(report.faults)
-        super().__init__(
-            f"{report.source}: {count} fault{'s' * (count != 1)}, the first: {report.faults[0]} "
-            "(give --skip-bad to go on without the bad images)"
-        )
-        self.report = report
 
 
 def check(
@@ -108,15 +88,11 @@ def check(
         >>> report = weakseg.check("photos")  # doctest: +SKIP
         >>> print(*report.faults, sep="\n")  # doctest: +SKIP
     """
+    from weakseg.sources.check import check_source
     from weakseg.sources.source import read_source
 
-    return _check(read_source(source, kind=kind, split=split, **reading), console)
-
-
-def _check(found: Source, console: Console | None) -> CheckReport:
-    from weakseg.sources.check import check_source
-
-    with _counted(console, "check") as progress:
+    found = read_source(source, kind=kind, split=split, **reading)
+    with counted(console, "check") as progress:
         return check_source(found, progress=progress)
 
 
@@ -162,13 +138,13 @@ def plan(
         >>> weakseg.plan("photos", out="plan.yaml").minutes  # doctest: +SKIP
         23.5
     """
+    from weakseg.apps.checked_source import good_samples
     from weakseg.planning.planned_settings import layers_over
     from weakseg.sources.source import read_source
 
     over = layers_over(None, None, overrides)
     found = read_source(source, kind=kind, split=split or None, **reading)
-    report = check(source, kind=kind, split=split or None, console=console, **reading)
-    catalog, _ = _without_faults(*_told_by(found), report, skip_bad=skip_bad)
+    catalog, _ = good_samples(found, skip_bad=skip_bad, console=console)
     second = read_source(source, kind=kind, split=val, **reading).catalog() if val else None
     made = _plan(catalog, second, over, console, minutes)
     if out is not None:
@@ -185,8 +161,8 @@ def _plan(
 ) -> Plan:
     from weakseg.planning.make_plan import make_plan
 
-    counted = partial(_counted, console, unit="steps")
-    return make_plan(catalog, validation, over=over, minutes=minutes, counted=counted)
+    steps = partial(counted, console, unit="steps")
+    return make_plan(catalog, validation, over=over, minutes=minutes, counted=steps)
 
 
 def _shown_plan(
@@ -267,6 +243,14 @@ def run(
     """
     from rich.console import Console
 
+    from weakseg.apps.checked_source import checked_source
+    from weakseg.apps.refusals import (
+        refuse_common,
+        require_cam_method,
+        require_engine,
+        require_no_classifier,
+        require_room,
+    )
     from weakseg.apps.trackers import check_tracker, followed
     from weakseg.data.map_files import maps_digest
     from weakseg.pipeline import (
@@ -280,13 +264,14 @@ def run(
     from weakseg.runs.contents import CONTENTS, Contents
     from weakseg.runs.run_dir import VALIDATION, RunDir
     from weakseg.runs.run_samples import Validation
+    from weakseg.runs.true_masks import TRUTH, with_mask_files
 
     folder = RunDir(out)
     asked = AskedSettings.of(folder, preset, plan, config, overrides, maps=maps is not None)
-    _require_engine(engine)
+    require_engine(engine)
     console = (console or Console()) if first_process() else Console(quiet=True)
     split, val = _splits(preset or "", split, val, console)
-    require = _require_cam_method if maps is None else _require_no_classifier
+    require = require_cam_method if maps is None else require_no_classifier
     require(asked.config)
     stages_until(until, validation=val is not None)
     if log:
@@ -296,7 +281,7 @@ def run(
         return assist_pipeline(asked.settled().config, folder, stages=rows)
     folder.check()
     contents = Contents(folder.path / CONTENTS)
-    catalog, skipped, checked = _checked(
+    catalog, skipped, checked = checked_source(
         source,
         folder,
         contents,
@@ -308,7 +293,7 @@ def run(
     )
     validation = None
     if val is not None:
-        others, left_out, hashed = _checked(
+        others, left_out, hashed = checked_source(
             source,
             folder,
             contents,
@@ -319,7 +304,7 @@ def run(
             name=VALIDATION,
             **reading,
         )
-        _refuse_common(catalog, others, split, val)
+        refuse_common(catalog, others, split, val)
         validation = Validation(others, val, left_out, hashed)
     second = validation.catalog if validation else None
     chosen = asked.settled(lambda: _shown_plan(catalog, second, asked.over, console))
@@ -332,16 +317,18 @@ def run(
     for note in chosen.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     # Stages find mask files only, whatever form the source has its truth in.
-    catalog = _drawn(catalog, folder, console)
-    if validation is not None:
-        validation = replace(validation, catalog=_drawn(validation.catalog, folder, console))
+    with counted(console, "draw true masks", late=True) as progress:
+        catalog = with_mask_files(catalog, folder.path / TRUTH, progress)
+        if validation is not None:
+            drawn = with_mask_files(validation.catalog, folder.path / TRUTH, progress)
+            validation = replace(validation, catalog=drawn)
     stages = (
         STAGES
         if maps is None
         else refinement_stages(Path(maps), maps_digest(Path(maps), catalog.samples))
     )
     wanted = stages_until(until, stages, validation=validation is not None)
-    _require_disk(settings, catalog, wanted, folder, force=force)
+    require_room(settings, catalog, wanted, folder, force=force)
     with followed(folder.path, log) if log else nullcontext():
         summary = run_pipeline(
             settings,
@@ -466,7 +453,7 @@ def correct(
     """
     from weakseg.apps.correct import correct as take
 
-    with _counted(console, "correct") as progress:
+    with counted(console, "correct") as progress:
         return take(run, source, kind=kind, progress=progress)
 
 
@@ -536,20 +523,6 @@ def _try_report(summary: PipelineSummary, console: Console) -> None:
         console.print(f"report: not written: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _require_engine(engine: Literal["here", "ray"]) -> None:
-    """Refuse Ray where it cannot be."""
-    from weakseg.apps.cluster import check_ray
-
-    if engine == "here":
-        return
-    if process_count() > 1:
-        raise ConfigError(
-            "--engine ray brings its own processes: give the command without torchrun or "
-            "accelerate launch"
-        )
-    check_ray()
-
-
 def _ray_stages(workers: int | None) -> RayStages:
     from weakseg.apps.cluster_stages import RayStages
 
@@ -569,177 +542,6 @@ def _splits(
         text = f"preset {preset}: split {split or 'none'}, tried on {val or 'none'}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     return split or None, val or None
-
-
-def _drawn(catalog: Catalog, folder: RunDir, console: Console) -> Catalog:
-    """The catalog with a mask file in place of each annotation that tells truth."""
-    from weakseg.runs.true_masks import TRUTH, with_mask_files
-
-    with _counted(console, "draw true masks", late=True) as progress:
-        return with_mask_files(catalog, folder.path / TRUTH, progress)
-
-
-def _require_disk(
-    settings: RunConfig, catalog: Catalog, stages: Sequence[Stage], folder: RunDir, *, force: bool
-) -> None:
-    """Refuse a run that cannot fit on its disk."""
-    from weakseg.runs.disk_need import require_disk
-    from weakseg.runs.stage_dir import StageDir
-
-    wanted = [stage.name for stage in stages if stage.when(settings)]
-    left = [name for name in wanted if force or not StageDir(folder.path / name).done]
-    require_disk(settings, catalog, left, folder.path)
-
-
-def _refuse_common(catalog: Catalog, second: Catalog, split: str | None, val: str) -> None:
-    if second.classes != catalog.classes:
-        raise DataError(
-            f"split {val!r} has the classes {', '.join(second.classes)}, not those of "
-            f"{split or 'the source'} ({', '.join(catalog.classes)}); list them in classes.txt"
-        )
-    common = sorted({sample.id for sample in catalog} & {sample.id for sample in second})
-    if common:
-        raise DataError(
-            f"{len(common)} images of split {val!r} ({common[0]}, …) would be learnt from, too; "
-            "give --split with a split that has none of them"
-        )
-
-
-def _require_cam_method(settings: RunConfig) -> None:
-    """Refuse a CAM method that the network does not have, before hours of training."""
-    from weakseg.models.backbones import has_whole_attention
-    from weakseg.ops.cam_methods import OF_ATTENTION
-
-    method, name = settings.cams.method, settings.backbone.name
-    if method in OF_ATTENTION and not has_whole_attention(name):
-        raise ConfigError(
-            f"cams.method: {method} needs attention over the whole image, which {name} has not; "
-            "choose a ViT (backbone.name=vit_small_patch16_224), or another method"
-        )
-
-
-def _require_no_classifier(settings: RunConfig) -> None:
-    """Refuse what reads the classifier that maps came from, where another program made them."""
-    branch = settings.amr
-    wanted = {
-        "spread.prototypes=true": settings.spread.prototypes,
-        "amr.supervision=maps": branch.compensation and branch.supervision == "maps",
-    }
-    for setting in (setting for setting, asked in wanted.items() if asked):
-        raise ConfigError(
-            f"{setting} needs the classifier that the maps came from, which another program has; "
-            "leave the setting out"
-        )
-
-
-def _checked(
-    source: Path | str,
-    folder: RunDir,
-    contents: Contents,
-    *,
-    kind: str | None,
-    split: str | None,
-    skip_bad: bool,
-    console: Console,
-    name: str = "catalog.json",
-    **reading: Unpack[ReadingOptions],
-) -> tuple[Catalog, list[str], str]:
-    """The catalog to use, the ids left out, and a hash of what was checked."""
-    from weakseg.sources.class_counts import COUNT_KINDS
-    from weakseg.sources.source import read_source
-
-    found = read_source(source, kind=kind, split=split, **reading)
-    told = _hash_of(found)
-    catalog, fatal = _told_by(found)
-    with _counted(console, "contents", late=True) as progress:
-        key = _with_files(told, catalog, contents, progress)
-    there = folder.is_run and (folder.path / name).is_file()
-    record = folder.catalog_record(name) if there else {}
-    if key and record.get("checked") == key and (skip_bad or not record["skipped"]):
-        del found  # of very many images it takes more memory than all that follows
-        same = _where_they_are(folder.load_catalog(name, source_tags=True), catalog)
-        if same is not None:
-            return same, record["skipped"], key
-        found = read_source(source, kind=kind, split=split, **reading)
-    report = _check(found, console)
-    del found
-    if name != "catalog.json":
-        report = report.without(*COUNT_KINDS)  # nothing is learnt from these images
-    catalog, skipped = _without_faults(catalog, fatal, report, skip_bad=skip_bad)
-    if report.faults:
-        console.print(
-            f"check: {len(report.faults)} faults; going on without {len(skipped)} bad images "
-            f"(their ids are in {name})",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-    return catalog, skipped, key
-
-
-def _told_by(found: Source) -> tuple[Catalog, str]:
-    """What can be used of a source, and the first thing that leaves nothing to read, or nothing."""
-    if found.fatal:
-        return Catalog((), ()), str(found.fatal[0])
-    return found.catalog(), ""
-
-
-def _without_faults(
-    catalog: Catalog, fatal: str, report: CheckReport, *, skip_bad: bool
-) -> tuple[Catalog, list[str]]:
-    """The catalog of a source that was checked, and the ids that are left out as bad."""
-    from weakseg.sources import check as checking
-
-    if not report.faults:
-        return catalog, []
-    if not skip_bad:
-        raise FaultsFoundError(report)
-    if fatal:
-        raise DataError(fatal)
-    return checking.skip_bad(catalog, report)
-
-
-def _where_they_are(catalog: Catalog, found: Catalog) -> Catalog | None:
-    """A run's samples with the files of the source, which may have been moved; None: not there."""
-    now = {sample.id: sample for sample in found}
-    if any(sample.id not in now for sample in catalog):
-        return None
-    samples = (replace(now[sample.id], tags=sample.tags) for sample in catalog)
-    return Catalog(catalog.classes, tuple(samples))
-
-
-def _hash_of(found: Source) -> str:
-    """A hash of all that a source tells; empty if something cannot even be found.
-
-    It stays when the source is moved or copied as a whole.
-    """
-    if found.fatal:
-        return ""
-    place = str(found.path)
-    told = hashlib.sha256(repr((found.classes, found.ignore_alpha)).encode())
-    for entry in found.reading.entries:
-        image = str(entry.image).removeprefix(place)
-        told.update(repr((entry.id, entry.names, entry.cell, entry.line, image)).encode())
-    for fault in (*found.reading.faults, *found.faults):
-        told.update(repr(str(fault).replace(place, "")).encode())
-    return told.hexdigest()[:16]
-
-
-def _with_files(
-    told: str, catalog: Catalog, contents: Contents, progress: Callable[[int, int], None] | None
-) -> str:
-    """A hash of all that `check` looks at: what a source tells, and its files; empty as above."""
-    from weakseg.runs.contents import catalog_digest, truth_digest
-    from weakseg.runs.stage_dir import fingerprint_hash
-
-    if not told:
-        return ""
-    try:
-        contents.take(catalog, progress)
-        files = [catalog_digest(catalog, contents), truth_digest(catalog, contents)]
-    except (DataError, OSError):
-        return ""
-    return fingerprint_hash({"told": told, "files": files})
 
 
 def evaluate(
@@ -897,8 +699,9 @@ def label(
         120
     """
     from weakseg.apps.label import label_images
+    from weakseg.apps.refusals import require_engine
 
-    _require_engine(engine)
+    require_engine(engine)
     return label_images(
         model,
         images,
@@ -968,47 +771,9 @@ def demo(
             )
     else:
         write_atomic(mark, json.dumps(wanted).encode())
-        with _counted(console, "draw") as progress:
+        with counted(console, "draw") as progress:
             write_demo(data, count=count, seed=seed, progress=progress)
     amr = run(data, folder / "amr", preset="demo", console=console)
     picture = folder / "demo.png"
     write_atomic(picture, gallery(amr.run, rows=6))
     return DemoSummary(amr, picture, time.monotonic() - begun)
-
-
-@contextmanager
-def _counted(
-    console: Console | None, label: str, *, late: bool = False, unit: str = "images"
-) -> Iterator[Callable[[int, int], None] | None]:
-    """A `progress(done, total)` that shows a bar from its first call on; None without console.
-
-    Args:
-        console: Where to show it.
-        label: What is being done.
-        late: Whether nothing is shown of what ends within seconds.
-        unit: What is counted.
-    """
-    if console is None:
-        yield None
-        return
-    from weakseg.progress import track
-
-    with ExitStack() as stack:
-        advance: Advance | None = None
-        before = 0
-        begun = time.monotonic()
-
-        def progress(done: int, total: int) -> None:
-            nonlocal advance, before
-            if late and advance is None and time.monotonic() - begun < _LATE_SECONDS:
-                before = done
-                return
-            if advance is None:
-                advance = stack.enter_context(track(console, label, total, done=before, unit=unit))
-            advance(done - before)
-            before = done
-
-        yield progress
-
-
-_LATE_SECONDS = 5.0

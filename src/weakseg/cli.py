@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import shlex
 import sys
@@ -17,6 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weakseg import __version__
+from weakseg.command_arguments import (
+    add_export,
+    add_label,
+    add_plan,
+    add_review,
+    add_run_folder,
+    add_run_options,
+    add_source,
+    count,
+    reading_options,
+    seed,
+)
 from weakseg.command_line import SHELLS, USER_ERROR, Parser, complain, completion
 from weakseg.types import WeaksegError, exit_code
 
@@ -24,7 +35,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from weakseg.pipeline import PipelineSummary
-    from weakseg.sources.reading import ReadingOptions
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -64,28 +74,28 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("weakseg-demo"), metavar="DIR", help="default: %(default)s"
     )
     demo.add_argument(
-        "--count", type=_count, default=160, metavar="N", help="images; default: %(default)s"
+        "--count", type=count, default=160, metavar="N", help="images; default: %(default)s"
     )
     demo.add_argument(
-        "--seed", type=_seed, default=0, metavar="N", help="of the drawing; default: %(default)s"
+        "--seed", type=seed, default=0, metavar="N", help="of the drawing; default: %(default)s"
     )
 
     check = command("check", _check, "Read a source and list everything that is wrong with it.")
-    _add_source(check)
+    add_source(check)
     check.add_argument("--json", action="store_true", help="print the report as JSON")
 
-    _add_plan(command("plan", _plan, "Choose a run's settings; tell why, and what it will take."))
+    add_plan(command("plan", _plan, "Choose a run's settings; tell why, and what it will take."))
 
     run = command(
         "run", _run, "From images and tags to masks and a network; it goes on if stopped."
     )
-    _add_source(run, required=False)
-    _add_run_options(run)
+    add_source(run, required=False)
+    add_run_options(run)
 
     refine = command(
         "refine", _run, "From tags and maps that another program made to masks and a network."
     )
-    _add_source(refine, required=False)
+    add_source(refine, required=False)
     refine.add_argument(
         "maps",
         nargs="?",
@@ -94,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
         help="a folder with <image>.npz (an array per class name), <image>.npy [K,h,w], or "
         "<image>/<class>.png",
     )
-    _add_run_options(refine)
+    add_run_options(refine)
 
     evaluate = command("evaluate", _evaluate, "Score a folder of masks against the true ones.")
     evaluate.add_argument("predicted", type=Path, metavar="PREDICTED_DIR")
@@ -106,44 +116,21 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
 
     export = command("export", _export, "Write a finished run in another tool's format.")
-    _add_run_folder(export)
-    export.add_argument(
-        "--to",
-        required=True,
-        metavar="FORMAT",
-        help="onnx (the model); masks: coco, label-studio, cvat, geojson; masks and images: voc, "
-        "png, yolo-seg, labelme, hf-datasets",
-    )
-    export.add_argument(
-        "--out", type=Path, required=True, metavar="PATH", help="a new file (onnx, coco) or folder"
-    )
-    export.add_argument(
-        "--masks", type=Path, metavar="DIR", help="other masks of the run's images: <id>.png"
-    )
-    export.add_argument(
-        "--image-root",
-        metavar="URL",
-        help="label-studio: what stands before each image's path; default: "
-        "/data/local-files/?d= and the image folder's name",
-    )
-    export.add_argument(
-        "--layout",
-        metavar="NAME",
-        help="png: flat (masks alone), nnunet or mmseg; default: flat",
-    )
+    add_run_folder(export)
+    add_export(export)
 
     _add_review_commands(command)
 
     report = command("report", _report, "Write a run's report anew: one page, no network needed.")
-    _add_run_folder(report)
+    add_run_folder(report)
 
     status = command(
         "status", _status, "Tell where a run is, what it cost, what is next and what is wrong."
     )
-    _add_run_folder(status)
+    add_run_folder(status)
     status.add_argument("--json", action="store_true", help="print the status as JSON")
 
-    _add_label(command("label", _label, "Masks of new images, by the model that a run has made."))
+    add_label(command("label", _label, "Masks of new images, by the model that a run has made."))
     words = command("completion", _completion, "Print a script by which a shell completes weakseg.")
     words.add_argument(
         "shell",
@@ -156,26 +143,11 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_review_commands(command: _Command) -> None:
     review = command("review", _review, "Look through a run's masks on a page, and correct them.")
-    _add_run_folder(review)
-    review.add_argument(
-        "--host",
-        default="127.0.0.1",
-        metavar="HOST",
-        help="address to listen on; others than this machine's let others in; default: %(default)s",
-    )
-    review.add_argument(
-        "--port", type=_port, default=0, metavar="N", help="default: any that is free"
-    )
-    review.add_argument("--who", metavar="NAME", help="who corrects; default: the user")
-    review.add_argument(
-        "--browser",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="open the page in this machine's browser",
-    )
+    add_run_folder(review)
+    add_review(review)
 
     correct = command("correct", _correct, "Take masks that people drew elsewhere as true.")
-    _add_run_folder(correct)
+    add_run_folder(correct)
     correct.add_argument(
         "--from",
         dest="source",
@@ -187,210 +159,6 @@ def _add_review_commands(command: _Command) -> None:
     correct.add_argument(
         "--kind", metavar="KIND", help="png, coco, voc, cvat, label-studio …; found by looking"
     )
-
-
-def _add_plan(plan: Parser) -> None:
-    _add_source(plan)
-    plan.add_argument("--val", metavar="NAME", help="another split, which the run will be tried on")
-    plan.add_argument(
-        "--out", type=Path, default=Path("plan.yaml"), metavar="FILE", help="default: %(default)s"
-    )
-    plan.add_argument(
-        "--minutes", type=_minutes, metavar="N", help="make the run fit, at the least loss"
-    )
-    plan.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps; default: auto")
-    plan.add_argument("--skip-bad", action="store_true", help="plan without the bad images")
-
-
-def _add_label(label: argparse.ArgumentParser) -> None:
-    label.add_argument("model", type=Path, metavar="RUN", help="a run's or a model's folder")
-    label.add_argument(
-        "images",
-        nargs="+",
-        metavar="IMAGES",
-        help="files, folders, patterns, or lists of them (CSV, text); or Parquet files, tars, and "
-        "folders of these; also URLs",
-    )
-    label.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the masks")
-    label.add_argument(
-        "--tags", type=Path, metavar="FILE", help="tags of the images: rules out other classes"
-    )
-    label.add_argument(
-        "--full-size", action="store_true", help="label images at their own size, by tiles"
-    )
-    label.add_argument(
-        "--maps", action="store_true", help="keep class probabilities, too: <image>.npz"
-    )
-    label.add_argument(
-        "--to",
-        choices=("png", "parquet", "tar"),
-        help="a file a mask, or shards of masks; default: as the images come",
-    )
-    label.add_argument(
-        "--mirror",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="use the mirror image, too: better, and half as fast",
-    )
-    label.add_argument(
-        "--ignore-alpha",
-        action="store_true",
-        help="leave out the images' fourth channel; by default as the model learnt",
-    )
-    label.add_argument(
-        "--scales",
-        type=_scales,
-        default=(1.0,),
-        metavar="S,S,…",
-        help="sizes at which to look, as 0.75,1,1.25; default: 1",
-    )
-    label.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
-    )
-    _add_engine(label)
-
-
-def _add_engine(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--engine",
-        choices=("here", "ray"),
-        default="here",
-        help="ray: workers of a Ray cluster, or of this machine; default: this process",
-    )
-    sub.add_argument("--workers", type=_count, metavar="N", help="of Ray; default: processors")
-
-
-def _add_run_options(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--out", type=Path, metavar="RUN", help="the run's folder")
-    run.add_argument(
-        "--preset", metavar="NAME", help="fast, standard, paper-voc or paper-coco; default: a plan"
-    )
-    run.add_argument("--plan", type=Path, metavar="FILE", help="what weakseg plan has written")
-    run.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one setting, as fit.epochs=5; may be given many times",
-    )
-    run.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps; as --set device=…")
-    run.add_argument(
-        "--val", metavar="NAME", help="another split, to try the segmentation network on"
-    )
-    run.add_argument(
-        "--truth-masks",
-        action="store_true",
-        help="train the segmentation network on true masks: the bound",
-    )
-    run.add_argument(
-        "--steps",
-        type=_count,
-        metavar="N",
-        help="a dry run: every training ends after N steps; as --set dry_run=N",
-    )
-    run.add_argument("--until", metavar="STAGE", help="the last stage to run")
-    run.add_argument(
-        "--force", action="store_true", help="make anew what was made with other settings"
-    )
-    run.add_argument("--skip-bad", action="store_true", help="go on without the bad images")
-    run.add_argument(
-        "--fail-on-red", action="store_true", help="exit with 1 if a verdict on the masks is red"
-    )
-    run.add_argument(
-        "--fail-under",
-        type=_percent,
-        metavar="PERCENT",
-        help="exit with 1 if the mean IoU of the masks, estimated without truth, is lower",
-    )
-    run.add_argument(
-        "--log", metavar="NAME", help="show the training in tensorboard or wandb, if installed"
-    )
-    _add_engine(run)
-    run.add_argument("--print-config", action="store_true", help="print all settings and stop")
-    run.set_defaults(parser=run)
-
-
-def _add_run_folder(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
-
-
-def _add_source(sub: Parser, *, required: bool = True) -> None:
-    sub.add_argument(
-        "source", type=Path, metavar="SOURCE", nargs=None if required else "?", help="the data"
-    )
-    sub.add_argument(
-        "--kind",
-        metavar="KIND",
-        help="tags, voc, coco, yolo, labelme … or imagefolder; found by looking",
-    )
-    sub.add_argument("--split", metavar="NAME", help="use only this split, as train; '': all")
-    table = sub.add_argument_group("where looking does not tell how the source is to be read")
-    table.add_argument("--image-column", metavar="HEADER", help="the column that names the images")
-    table.add_argument("--tags-column", metavar="HEADER", help="the column that holds the tags")
-    table.add_argument("--separator", metavar="TEXT", help="what separates the tags of a cell")
-    table.add_argument(
-        "--ignore-alpha",
-        action="store_true",
-        help="leave out the images' fourth channel instead of reading it as transparency",
-    )
-
-
-def _reading(options: argparse.Namespace) -> ReadingOptions:
-    return {
-        "image_column": options.image_column,
-        "tags_column": options.tags_column,
-        "separator": options.separator,
-        "ignore_alpha": options.ignore_alpha,
-    }
-
-
-def _count(text: str) -> int:
-    return _whole(text, 1, 99_999)
-
-
-def _percent(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 100:
-        raise argparse.ArgumentTypeError(f"expected a number in 0..100, got {text!r}")
-    return number
-
-
-def _port(text: str) -> int:
-    return _whole(text, 0, 65_535)
-
-
-def _seed(text: str) -> int:
-    return _whole(text, 0, 2**31 - 1)
-
-
-def _minutes(text: str) -> float:
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = math.nan
-    if not 0 < minutes <= 1e6:
-        raise argparse.ArgumentTypeError(f"expected a number of minutes above 0, got {text!r}")
-    return minutes
-
-
-def _scales(text: str) -> tuple[float, ...]:
-    try:
-        scales = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        scales = ()
-    if not scales or not all(0.1 <= scale <= 10 for scale in scales):
-        raise argparse.ArgumentTypeError(f"expected numbers from 0.1 to 10, got {text!r}")
-    return scales
-
-
-def _whole(text: str, low: int, high: int) -> int:
-    if not text.isascii() or not text.isdecimal() or not low <= int(text) <= high:
-        raise argparse.ArgumentTypeError(f"expected a number from {low} to {high}, got {text!r}")
-    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -501,7 +269,7 @@ def _check(options: argparse.Namespace) -> int:
         kind=options.kind,
         split=options.split or None,
         console=progress,
-        **_reading(options),
+        **reading_options(options),
     )
     if options.json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
@@ -524,7 +292,7 @@ def _plan(options: argparse.Namespace) -> int:
         overrides=[f"device={options.device}"] if options.device else [],
         skip_bad=options.skip_bad,
         console=_shown_progress(),
-        **_reading(options),
+        **reading_options(options),
     )
     show_plan(made, _console())
     sys.stdout.write(f"{options.out}\n")
@@ -551,6 +319,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from weakseg import api  # noqa: PLC0415
     from weakseg.console import show_faults, show_summary  # noqa: PLC0415
+    from weakseg.faults import FaultsFoundError  # noqa: PLC0415
 
     console = _console()
     try:
@@ -572,9 +341,9 @@ def _run(options: argparse.Namespace) -> int:
             engine=options.engine,
             workers=options.workers,
             console=console,
-            **_reading(options),
+            **reading_options(options),
         )
-    except api.FaultsFoundError as error:
+    except FaultsFoundError as error:
         show_faults(error.report, console)
         raise
     show_summary(summary, console)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from weakseg.types import DataError
+
+if TYPE_CHECKING:
+    from weakseg.sources.check import CheckReport
 
 FaultKind = Literal[
     "tags_file",
@@ -143,3 +146,19 @@ def listed(names: list[str], limit: int = 6) -> str:
     """Names behind each other, the first `limit` of them and how many more there are."""
     shown = ", ".join(repr(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+class FaultsFoundError(DataError):
+    """A source is not used because `check` finds faults in it.
+
+    Attributes:
+        report: What was found.
+    """
+
+    def __init__(self, report: CheckReport) -> None:
+        count = len(report.faults)
+        super().__init__(
+            f"{report.source}: {count} fault{'s' * (count != 1)}, the first: {report.faults[0]} "
+            "(give --skip-bad to go on without the bad images)"
+        )
+        self.report = report

@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -263,14 +263,21 @@ def _text(value: object) -> str:
     return json.dumps(plain(value), ensure_ascii=False)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(
+    path: Path, become: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
     """The object in a JSON file.
+
+    Args:
+        path: The file.
+        become: What each object in it becomes as soon as it is read, the innermost first: of a
+            million small ones in a list, something leaner. The outermost must stay what it is.
 
     Raises:
         RunError: It cannot be read, or holds something else.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), object_hook=become)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: {error}; remove it, or choose another --out") from None
     if _is_deep(value):

@@ -134,6 +134,7 @@ STAGES: tuple[Stage, ...] = (
         needs=("cams", "spread", "weigh"),
         reads=(*_SCORES, "backbone", "cams", "evidence"),
         function="weakseg.stages.evidence:evidence",
+        divided=True,
         when=lambda config: config.evidence.images > 0,
     ),
     Stage(
@@ -378,8 +379,9 @@ def run_pipeline(
     summaries = []
     contents = contents or Contents(run.path / CONTENTS)
     if run.is_run:
-        had = run.load_catalog(source_tags=True)
-        catalog = contents.without_lost(catalog, had, skipped if skip_bad else ())
+        catalog = contents.without_lost(
+            catalog, run.load_catalog(source_tags=True), skipped if skip_bad else ()
+        )
     if validation is not None and (run.path / VALIDATION).is_file():
         had = run.load_catalog(VALIDATION)
         bad = validation.skipped if skip_bad else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -112,3 +112,39 @@ def clock_text(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+@contextmanager
+def counted(
+    console: Console | None, label: str, *, late: bool = False, unit: str = "images"
+) -> Iterator[Callable[[int, int], None] | None]:
+    """A `progress(done, total)` that shows a bar from its first call on; None without console.
+
+    Args:
+        console: Where to show it.
+        label: What is being done.
+        late: Whether nothing is shown of what ends within seconds.
+        unit: What is counted.
+    """
+    if console is None:
+        yield None
+        return
+    with ExitStack() as stack:
+        advance: Advance | None = None
+        before = 0
+        begun = time.monotonic()
+
+        def progress(done: int, total: int) -> None:
+            nonlocal advance, before
+            if late and advance is None and time.monotonic() - begun < _LATE_SECONDS:
+                before = done
+                return
+            if advance is None:
+                advance = stack.enter_context(track(console, label, total, done=before, unit=unit))
+            advance(done - before)
+            before = done
+
+        yield progress
+
+
+_LATE_SECONDS = 5.0

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Protocol
 
+from weakseg.path_texts import paths_as_text
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -68,8 +70,13 @@ class Annotation(Protocol):
         """A hash of all that the mask depends on."""
 
 
+@paths_as_text
+class _Files:
+    __slots__ = ("image", "mask")
+
+
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(_Files):
     """One image, what is in it, and its true mask where there is one.
 
     Attributes:
@@ -118,10 +125,8 @@ class Catalog:
 
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
-    _by_id: dict[str, Sample] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_by_id", {sample.id: sample for sample in self.samples})
+    _by_id: dict[str, Sample] | None = field(default=None, init=False, repr=False, compare=False)
+    """Made when a sample is asked for: of very many it takes memory."""
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -135,7 +140,11 @@ class Catalog:
         Raises:
             KeyError: No sample has this id.
         """
-        return self._by_id[sample_id]
+        by_id = self._by_id
+        if by_id is None:
+            by_id = {sample.id: sample for sample in self.samples}
+            object.__setattr__(self, "_by_id", by_id)
+        return by_id[sample_id]
 
     def subset(self, ids: Sequence[str]) -> Catalog:
         """The same classes with only these samples, in this catalog's order."""

@@ -31,7 +31,6 @@ SET = (
     "spread.scales=[1.0]",
     "prototypes.clusters=2",
     "amr.compensation=false",
-    "evidence.images=0",
     "seeds.long_side=64",
     "relate.fit.epochs=1",
     "relate.fit.batch_size=4",
@@ -57,7 +56,7 @@ def alone(data, tmp_path_factory):
 def assert_same(run, alone):
     samples = json.loads((alone / "catalog.json").read_text())["samples"]
     for sample in samples:
-        for stage in ("cams", "spread", "walk"):
+        for stage in ("cams", "spread", "evidence", "walk"):
             one, other = (ImageMaps.load(each, stage, sample["id"]) for each in (alone, run))
             for kind, maps in one.maps.items():
                 assert maps.shape == other.maps[kind].shape
@@ -65,7 +64,7 @@ def assert_same(run, alone):
         for stage in ("seeds", "masks"):
             one, other = (read_mask(each / stage / f"{sample['id']}.png") for each in (alone, run))
             assert float((one == other).float().mean()) > 0.99
-    for stage in ("cams", "spread", "seeds", "walk", "masks"):
+    for stage in ("cams", "spread", "evidence", "seeds", "walk", "masks"):
         one, other = (
             json.loads((each / stage / "done.json").read_text())["summary"] for each in (alone, run)
         )
@@ -89,7 +88,7 @@ def test_parts_of_stages_make_the_run_that_one_process_makes(alone, data, tmp_pa
     out = tmp_path / "run"
     api.run(data, out, engine="ray", workers=3, **OPTIONS)
     assert [(job["start"], job["stop"]) for job in done[:4]] == [(6, 7), (4, 6), (2, 4), (0, 2)]
-    assert len(done) == 5 * 4
+    assert len(done) == 6 * 4
     assert_same(out, alone)
     # Here or there, it is the same run; what is finished is not done again.
     assert all(stage.skipped for stage in api.run(data, out, **OPTIONS).stages)
@@ -103,7 +102,7 @@ def test_parts_of_stages_make_the_run_that_one_process_makes(alone, data, tmp_pa
 
 
 def test_ray_and_launchers_do_not_go_together(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(api, "process_count", lambda: 2)
+    monkeypatch.setattr("weakseg.apps.refusals.process_count", lambda: 2)
     with pytest.raises(ConfigError, match="brings its own processes"):
         api.run(data, tmp_path / "run", engine="ray", **OPTIONS)
     assert not (tmp_path / "run").exists()

@@ -406,7 +406,7 @@ def test_processes_of_a_launcher_share_the_work(model, photos, plain, tmp_path, 
 
 
 def test_ray_brings_its_own_processes(model, photos, tmp_path, monkeypatch, weak):
-    monkeypatch.setattr("weakseg.api.process_count", lambda: 2)
+    monkeypatch.setattr("weakseg.apps.refusals.process_count", lambda: 2)
     code, _, err = weak("label", model, photos, "--out", tmp_path / "o", "--engine", "ray")
     assert code == 2
     assert "give the command without torchrun or accelerate launch" in err

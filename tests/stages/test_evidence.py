@@ -8,14 +8,15 @@ from PIL import Image
 from rich.console import Console
 
 from weakseg.config.run_config import load_config
-from weakseg.ops.evidence import HeldOut
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps
+from weakseg.runs.processes import Part, doing_part
 from weakseg.runs.run_dir import RunDir
 from weakseg.runs.stage_dir import StageDir
-from weakseg.stages.evidence import _Learnt, along_colours, evidence, evidence_strengths
+from weakseg.stages.evidence import evidence, evidence_strengths
+from weakseg.stages.learnt_evidence import LEARNT, LearntEvidence, along_colours
 from weakseg.stages.surface_words import Surfaces
-from weakseg.types import Catalog, Sample
+from weakseg.types import Catalog, RunError, Sample
 
 SIZE = 192
 SPOT = (40, 32, 80, 72)
@@ -61,7 +62,6 @@ def smooth_instead_of_nothing(catalog):
 
 def weighed(catalog, folder, box, *settings, peak=0.9):
     """What `evidence` makes of maps that are high in a box; its record, its maps by id."""
-    config = load_config("fast", overrides=[*BARE, *settings])
     left, top, right, bottom = (side // 4 for side in box)
     for sample in catalog:
         classes = torch.tensor(sorted(sample.tags), dtype=torch.int64)
@@ -69,15 +69,24 @@ def weighed(catalog, folder, box, *settings, peak=0.9):
         maps[:, top:bottom, left:right] = peak
         kept = ImageMaps(classes, (SIZE, SIZE), {"spotlight": maps})
         kept.save(StageDir(folder / "spread"), sample.id)
-    run = RunDir(folder)
-    stage = run.open_stage("evidence", {"version": 1})
-    context = StageContext(config, catalog, run, stage, Console(quiet=True))
+    context = context_of(catalog, folder, *settings)
     record = evidence(context)
-    stage.finish(record)
+    context.dir.finish(record)
     strengths = [own["strength"] for own in record["classes"].values()]
     assert evidence_strengths(context).tolist() == pytest.approx(strengths)
-    maps = {s.id: ImageMaps.load(folder, "evidence", s.id).maps["evidence"] for s in catalog}
-    return record, maps
+    return record, maps_of(catalog, folder)
+
+
+def context_of(catalog, folder, *settings):
+    """A context of the stage `evidence`, whose folder is opened."""
+    config = load_config("fast", overrides=[*BARE, *settings])
+    run = RunDir(folder)
+    stage = run.open_stage("evidence", {"version": 1})
+    return StageContext(config, catalog, run, stage, Console(quiet=True))
+
+
+def maps_of(catalog, folder):
+    return {s.id: ImageMaps.load(folder, "evidence", s.id).maps["evidence"] for s in catalog}
 
 
 def mean_parts(catalog, maps, far=(104, 168, 104, 168)):
@@ -156,6 +165,36 @@ def test_images_that_were_not_learnt_from_are_weighed_too(plates, tmp_path):
     assert inside > beside + 0.2
 
 
+def test_parts_of_the_images_are_weighed_as_all_together(plates, tmp_path):
+    """Workers share what the first learnt, wherever each of them does its part."""
+    record, maps = weighed(plates, tmp_path, PLATE)
+    for path in (tmp_path / "evidence").glob("*.npz"):
+        path.unlink()
+    context = context_of(plates, tmp_path)
+    for start in (0, 25):
+        with doing_part(Part(start, start + 25)):
+            assert evidence(context) == record
+    again = maps_of(plates, tmp_path)
+    # In a batch of other images features differ in their last bits, and some words with them.
+    differ = torch.cat([(maps[key] - again[key]).abs() for key in maps])
+    assert float((differ > 0.01).float().mean()) < 0.01
+
+
+def test_a_run_goes_on_with_what_it_learnt(plates, tmp_path, monkeypatch):
+    record, maps = weighed(plates, tmp_path, PLATE)
+    (tmp_path / "evidence" / "7.npz").unlink()
+    context = context_of(plates, tmp_path)
+    monkeypatch.setattr("weakseg.stages.evidence._learn", None)  # cannot be called
+    assert evidence(context) == record
+    again = maps_of(plates, tmp_path)["7"]
+    assert float((maps["7"] - again).abs().mean()) < 0.01
+    with pytest.raises(RunError, match="remove it"):  # of a run of other classes
+        evidence(replace(context, catalog=smooth_instead_of_nothing(plates)))
+    (tmp_path / "evidence" / LEARNT).write_bytes(b"damaged")
+    with pytest.raises(RunError, match=r"learnt\.safetensors cannot be read .* remove it"):
+        evidence(context)
+
+
 def test_a_map_without_room_outside_says_nothing(plates, tmp_path):
     record, _ = weighed(plates, tmp_path, (0, 0, SIZE, SIZE))
     assert record["classes"]["scratch"]["strength"] > 0.8
@@ -164,10 +203,15 @@ def test_a_map_without_room_outside_says_nothing(plates, tmp_path):
 def learnt(strength, alone):
     """Of two words the first speaks against everything and the second for it, beyond doubt."""
     weights = torch.tensor([[-40.0], [40.0]])[None]
-    told = HeldOut(weights, *(torch.zeros(1, 1) for _ in range(4)))
     of_classes = torch.ones(2)
-    return _Learnt(
-        "untagged", told, {}, {}, 0 * of_classes, strength * of_classes, torch.tensor([alone] * 2)
+    return LearntEvidence(
+        "untagged",
+        None,  # surfaces are given
+        weights,
+        {},
+        0 * of_classes,
+        strength * of_classes,
+        torch.tensor([alone] * 2),
     )
 
 

@@ -104,7 +104,7 @@ def _planned(
     catalog: Catalog, masks: Sequence[_Given], notes: list[str], source: Path | str
 ) -> list[tuple[Sample, Indices]]:
     """Images and their new masks; every fault is found before anything is written."""
-    index = NameIndex((f"{sample.id}.png", sample) for sample in catalog)
+    index = NameIndex(catalog, name=lambda sample: f"{sample.id}.png")
     planned: dict[str, tuple[Sample, Indices]] = {}
     empty: list[str] = []
     unknown: list[str] = []

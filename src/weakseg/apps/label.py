@@ -246,16 +246,14 @@ def _tags_of(
     faults = [*file.fatal, *(fault for fault in file.faults if fault.severity == "fault")]
     if faults:
         raise DataError(str(faults[0]))
-    index = NameIndex(
-        (f"{image.name}{PurePath(image.address).suffix}", image.name) for image in found
-    )
+    index = NameIndex(found, name=lambda image: f"{image.name}{PurePath(image.address).suffix}")
     known: dict[str, tuple[str, ...]] = {}
     for row in file.rows:
         labeler.allowed(row.tags)
-        names = index.find(row.image).items
-        if len(set(names)) > 1:
+        names = {image.name for image in index.find(row.image).items}
+        if len(names) > 1:
             raise DataError(
-                f"{path}:{row.line}: {row.image!r} may be any of {listed(list(names))}; name the "
+                f"{path}:{row.line}: {row.image!r} may be any of {listed(sorted(names))}; name the "
                 "image by its path below the folder and with its suffix"
             )
         for name in names:

@@ -166,7 +166,7 @@ def _wanted(
     everything = sorted(ours.keys() | theirs.keys())
     if ids is None:
         return everything
-    index = NameIndex((f"{key}.png", key) for key in everything)
+    index = NameIndex(everything, name="{}.png".format)
     keys: dict[str, None] = {}
     for name in names_of(ids, "images"):
         found = index.find(name).items or index.find(without_suffix(plain_name(name))).items

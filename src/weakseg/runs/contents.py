@@ -12,14 +12,14 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from heapq import merge
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from weakseg.faults import listed
 from weakseg.files import read_json, write_long_json
@@ -35,29 +35,6 @@ _NEW_SECONDS = 3
 """A file that changed so shortly before it was hashed may change again within the same tick."""
 
 _KINDS = ("images", "masks")
-
-
-class _Hash(NamedTuple):
-    """A file's state (size, times, place) when it was hashed, and the hash of its content."""
-
-    state: str
-    content: str
-
-
-class _Texts(Mapping[str, str]):
-    """Hashes as the file has them, each made when it is written."""
-
-    def __init__(self, hashes: Mapping[str, _Hash]) -> None:
-        self.hashes = hashes
-
-    def __getitem__(self, name: str) -> str:
-        return f"{self.hashes[name].state} {self.hashes[name].content}"
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.hashes)
-
-    def __len__(self) -> int:
-        return len(self.hashes)
 
 
 @dataclass(frozen=True)
@@ -99,7 +76,9 @@ class Contents:
         self.before = {kind: _hashes(path, kept.get(kind, {})) for kind in _KINDS}
         self.left_out = _left_out(path, kept.get("left_out", {}))
         self._saved = (self.before, dict(self.left_out))
-        self.now: dict[str, dict[str, _Hash]] = {kind: {} for kind in _KINDS}
+        self.now: dict[str, dict[str, str]] = {kind: {} for kind in _KINDS}
+        """By id, of each file in one text: its state (size, times, place), and its content's hash.
+        There may be millions."""
 
     def take(self, catalog: Catalog, progress: Callable[[int, int], None] | None = None) -> None:
         """Hashes all images and mask files that were not hashed before or have changed.
@@ -111,43 +90,43 @@ class Contents:
         Raises:
             DataError: A file cannot be read.
         """
-        unknown = []
+        unknown: list[tuple[str, Sample]] = []
         for sample in catalog:
-            for kind, path in (("images", sample.image), ("masks", sample.mask)):
+            for kind in _KINDS:
+                path = _file(kind, sample)
                 if path is None or sample.id in self.now[kind]:
                     continue
                 known = self.before[kind].get(sample.id)
-                if known is not None and known.state == _state(_stat(path)):
+                if known is not None and _split(known)[0] == _state(_stat(path)):
                     self.now[kind][sample.id] = known
                 else:
-                    unknown.append((kind, sample.id, path))
+                    unknown.append((kind, sample))
         _log.info("%d files to hash", len(unknown))
         done = 0
         with ThreadPoolExecutor(available_processors()) as pool:
             for start in range(0, len(unknown), _BATCH):
                 batch = unknown[start : start + _BATCH]
-                hashes = pool.map(_hashed, (path for _, _, path in batch))
-                for (kind, name, _), found in zip(batch, hashes, strict=True):
-                    self.now[kind][name] = found
+                hashes = pool.map(lambda each: _hashed(_file(*each)), batch)
+                for (kind, sample), found in zip(batch, hashes, strict=True):
+                    self.now[kind][sample.id] = found
                     done += 1
                     if progress is not None:
                         progress(done, len(unknown))
 
     def image(self, sample: Sample) -> str:
         """The hash of a sample's image, which `take` has looked at."""
-        return self.now["images"][sample.id].content
+        return _split(self.now["images"][sample.id])[1]
 
     def mask(self, sample: Sample) -> str:
         """The hash of a sample's mask file, which `take` has looked at."""
-        return self.now["masks"][sample.id].content
+        return _split(self.now["masks"][sample.id])[1]
 
     def save(self) -> None:
         """Keeps what was taken, in place of what was kept before."""
         if self.path is None or self._saved == (self.now, self.left_out):
             return
-        hashes = {kind: _Texts(known) for kind, known in self.now.items()}
         left_out = {name: asdict(item) for name, item in self.left_out.items()}
-        write_long_json(self.path, {**hashes, **({"left_out": left_out} if left_out else {})})
+        write_long_json(self.path, {**self.now, **({"left_out": left_out} if left_out else {})})
         self.before = {kind: dict(known) for kind, known in self.now.items()}
         self._saved = (self.before, dict(self.left_out))
 
@@ -173,8 +152,8 @@ class Contents:
             mask = self.now["masks"].get(name) or self.before["masks"].get(name)
             image = self.now["images"].get(name) or self.before["images"][name]
             self.left_out[name] = LeftOut(
-                _image_line(sample, image.content),
-                "" if mask is None else _truth_line(name, mask.content),
+                _image_line(sample, _split(image)[1]),
+                "" if mask is None else _truth_line(name, _split(mask)[1]),
                 why,
                 validation,
             )
@@ -248,7 +227,11 @@ class Contents:
 
     def _differs(self, kind: str, name: str) -> bool:
         before, now = self.before[kind].get(name), self.now[kind].get(name)
-        return bool(before and now and before.content != now.content)
+        return bool(before and now and _split(before)[1] != _split(now)[1])
+
+
+def _file(kind: str, sample: Sample) -> Path | None:
+    return sample.image if kind == "images" else sample.mask
 
 
 def _tags(catalog: Catalog, sample: Sample) -> list[str]:
@@ -333,7 +316,14 @@ def _changed(found: os.stat_result) -> int:
     return found.st_mtime_ns if os.name == "nt" else found.st_ctime_ns
 
 
-def _hashed(path: Path) -> _Hash:
+def _split(text: str) -> tuple[str, str]:
+    """A file's state when it was hashed, and the hash of its content."""
+    state, _, content = text.rpartition(" ")
+    return state, content
+
+
+def _hashed(path: Path | None) -> str:
+    assert path is not None  # files that are not there are not unknown
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
@@ -341,7 +331,7 @@ def _hashed(path: Path) -> _Hash:
     except OSError as error:
         raise _unreadable(path, error) from None
     is_new = _changed(found) > time.time_ns() - _NEW_SECONDS * 10**9
-    return _Hash("new" if is_new else _state(found), content)
+    return f"{'new' if is_new else _state(found)} {content}"
 
 
 def _stat(path: Path) -> os.stat_result:
@@ -355,12 +345,10 @@ def _unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"cannot read {path}: {error.strerror}")
 
 
-def _hashes(path: Path | None, kept: object) -> dict[str, _Hash]:
-    try:
-        pairs = {name: str(text).rsplit(" ", 1) for name, text in kept.items()}  # type: ignore[attr-defined]
-        return {name: _Hash(state, content) for name, (state, content) in pairs.items()}
-    except (AttributeError, ValueError):
-        raise RunError(f"{path} is damaged; remove it: files are then read anew") from None
+def _hashes(path: Path | None, kept: object) -> dict[str, str]:
+    if isinstance(kept, dict) and all(isinstance(t, str) and " " in t for t in kept.values()):
+        return kept
+    raise RunError(f"{path} is damaged; remove it: files are then read anew")
 
 
 def _left_out(path: Path | None, kept: object) -> dict[str, LeftOut]:

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -68,16 +68,64 @@ def _checked_record(path: Path, record: dict[str, Any]) -> _CatalogRecord:
         raise _damaged(path, _told(error)) from None
 
 
-def _rows(path: Path, given: object) -> Iterator[_SampleRow]:
-    """The samples of a catalog, one at a time: a million of them fill the memory."""
+class _LeanRow(NamedTuple):
+    """A row that is as it must be; a million of those that check it fill the memory."""
+
+    id: str
+    image: str
+    tags: tuple[str, ...]
+    source_tags: tuple[str, ...] | None
+    mask: str | None
+    ignore_alpha: bool
+
+
+_VALID = object()
+"""What is left of a row that is as it must be where nobody needs it."""
+
+
+def _lean() -> Callable[[dict[str, Any]], object]:
+    """What the objects of a catalog's file become: rows lean, equal tags one."""
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def become(value: dict[str, Any]) -> object:
+        if (row := _row(value)) is None:
+            return value
+        tags = tuple(row.tags)
+        tags = known.setdefault(tags, tags)
+        told = None if row.source_tags is None else tuple(row.source_tags)
+        return _LeanRow(row.id, row.image, tags, told, row.mask, row.ignore_alpha)
+
+    return become
+
+
+def _checked_only(value: dict[str, Any]) -> object:
+    return value if _row(value) is None else _VALID
+
+
+def _mark_only(value: dict[str, Any]) -> object:
+    return value if "format" in value else None
+
+
+def _row(value: dict[str, Any]) -> _SampleRow | None:
+    """The row that an object is; None: it is another object, or faulty."""
+    if "id" not in value:
+        return None
+    try:
+        return _SampleRow.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def _require_rows(path: Path, given: object) -> None:
+    """Refuses a catalog whose samples are not as they must be."""
     if not isinstance(given, list):
         raise _damaged(path, "samples: expected a list")
-    given.reverse()
-    for number in range(len(given)):
-        try:
-            yield _SampleRow.model_validate(given.pop())
-        except ValidationError as error:
-            raise _damaged(path, f"samples.{number}.{_told(error)}") from None
+    for number, row in enumerate(given):
+        if row is not _VALID and not isinstance(row, _LeanRow):
+            try:
+                _SampleRow.model_validate(row)
+            except ValidationError as error:
+                raise _damaged(path, f"samples.{number}.{_told(error)}") from None
 
 
 def _told(error: ValidationError) -> str:
@@ -144,7 +192,7 @@ class RunDir:
     def is_run(self) -> bool:
         """Whether the folder is a run of weakseg."""
         path = self.path / CATALOG
-        return path.is_file() and read_json(path).get("format") == FORMAT
+        return path.is_file() and read_json(path, _mark_only).get("format") == FORMAT
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -237,7 +285,6 @@ class RunDir:
         if not self._has_stages() and needs_shard_folders(sample.id for sample in catalog):
             make_shard_folders(self.path)
         names = catalog.classes
-        told = uncorrected or catalog
         rows = (
             {
                 "id": sample.id,
@@ -245,7 +292,8 @@ class RunDir:
                 "tags": [names[tag] for tag in sorted(sample.tags)],
                 **(
                     {"source_tags": [names[tag] for tag in sorted(source_tags)]}
-                    if (source_tags := told[sample.id].tags) != sample.tags
+                    if uncorrected is not None
+                    and (source_tags := uncorrected[sample.id].tags) != sample.tags
                     else {}
                 ),
                 "mask": sample.mask and sample.mask.absolute(),
@@ -280,13 +328,16 @@ class RunDir:
             RunError: There is none, or it is damaged.
         """
         path = self.path / name
-        record = self._record(path)
-        rows = _rows(path, record.pop("samples", None))
+        record = self._record(path, _lean())
+        rows = record.pop("samples", None)
+        _require_rows(path, rows)
         classes = _checked_record(path, record).classes
         index = {name: k for k, name in enumerate(classes)}
         samples: dict[str, Sample] = {}
         known: dict[frozenset[int], frozenset[int]] = {}
-        for row in rows:
+        rows.reverse()
+        while rows:
+            row = rows.pop()
             if not is_sample_id(row.id) or unprintable(row.id):
                 found = f"{row.id!r} is no path below a folder"
                 raise _damaged(path, f"a sample's id leaves the run: {found}")
@@ -314,16 +365,15 @@ class RunDir:
             RunError: There is none, or it is damaged.
         """
         path = self.path / name
-        record = self._record(path)
-        for _ in _rows(path, record.pop("samples", None)):
-            pass
+        record = self._record(path, _checked_only)
+        _require_rows(path, record.pop("samples", None))
         _checked_record(path, record)
         return {"skipped": [], **record}
 
-    def _record(self, path: Path) -> dict[str, Any]:
+    def _record(self, path: Path, become: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         if not path.is_file():
             raise RunError(f"{self.path} is no run of weakseg: it has no {path.name}")
-        return read_json(path)
+        return read_json(path, become)
 
     def stage(self, name: str) -> StageDir:
         """The folder of a finished stage, to read from.

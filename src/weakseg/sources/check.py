@@ -113,7 +113,8 @@ def check_source(
     """Decodes every image and truth mask of a source that was read, lists every fault.
 
     Args:
-        found: What was read of it.
+        found: What was read of it. Its entries are let go before images are decoded: of very many
+            images they take as much memory as all the rest.
         progress: As for `check_catalog`.
         workers: As for `check_catalog`.
 
@@ -132,6 +133,8 @@ def check_source(
         faults += names
         faults += word_notes(found.reading.entries)
         faults += repeated(found.reading.entries)
+        faults += _unused(found, catalog)
+        found.reading.entries.clear()
         if not catalog.samples:
             faults.append(_no_images(found))
         with warnings.catch_warnings():
@@ -148,7 +151,6 @@ def check_source(
             faults += looked_at.faults
         faults += channel_notes(found.path, looked)
         faults += same_content(catalog, [item.sample for item in looked if item.facts])
-        faults += _unused(found, catalog)
         faults += count_faults(catalog, found.path)
         faults += truth_faults(found, catalog, looked)
     within = list(_in_split(faults, found.wanted))

@@ -15,12 +15,12 @@ from weakseg.types import Catalog, Sample
 
 def repeated(entries: Iterable[Entry]) -> Iterator[Fault]:
     """Ids that several rows or several files have."""
-    by_id: dict[str, list[Entry]] = {}
+    by_id: dict[str, Entry] = {}
+    several: dict[str, list[Entry]] = {}
     for entry in entries:
-        by_id.setdefault(entry.id, []).append(entry)
-    folded: dict[str, list[str]] = {}
-    for sample_id, same in sorted(by_id.items()):
-        folded.setdefault(sample_id.casefold(), []).append(sample_id)
+        if by_id.setdefault(entry.id, entry) is not entry:
+            several.setdefault(entry.id, [by_id[entry.id]]).append(entry)
+    for sample_id, same in sorted(several.items()):
         first, *others = same
         files = sorted({entry.image.name for entry in same if entry.image})
         if len(files) > 1:
@@ -31,7 +31,7 @@ def repeated(entries: Iterable[Entry]) -> Iterator[Fault]:
                 remedy="give each image its own name: masks are named after them",
                 samples=(sample_id,),
             )
-        elif others:
+        else:
             alike = all(set(entry.names) == set(first.names) for entry in others)
             place = f"line {first.line}" if first.line else first.file.name
             for entry in others:
@@ -44,11 +44,15 @@ def repeated(entries: Iterable[Entry]) -> Iterator[Fault]:
                     remedy="remove one of them" if alike else "put all its tags into one of them",
                     samples=() if alike else (sample_id,),
                 )
+    folded: dict[str, list[str]] = {}
+    if len({sample_id.casefold() for sample_id in by_id}) < len(by_id):
+        for sample_id in sorted(by_id):
+            folded.setdefault(sample_id.casefold(), []).append(sample_id)
     for ids in folded.values():
         if len(ids) > 1:
             yield Fault(
                 kind="duplicate_name",
-                file=str(by_id[ids[0]][0].file),
+                file=str(by_id[ids[0]].file),
                 found=f"{listed(ids)} differ in case only",
                 remedy="rename all but one: on Windows and macOS their masks replace each other",
                 severity="note",

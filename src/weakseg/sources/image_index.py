@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -51,6 +51,29 @@ class Missing:
     remedy: str
 
 
+class _ImagesById(Mapping[str, list[Path]]):
+    """The image files of each id; the paths are made when they are asked for."""
+
+    def __init__(self, root: Path, names: NameIndex[str]) -> None:
+        self._root = root
+        self._names = names
+
+    def __getitem__(self, image_id: str) -> list[Path]:
+        files = self._names.images(image_id)
+        if not files:
+            raise KeyError(image_id)
+        return [self._root / file for file in files]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names.image_ids)
+
+    def __len__(self) -> int:
+        return len(self._names.image_ids)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._names.image_ids
+
+
 @dataclass
 class Listing:
     """All files below an image folder.
@@ -63,13 +86,16 @@ class Listing:
     """
 
     root: Path
-    images: dict[str, list[Path]] = field(default_factory=dict)
+    images: Mapping[str, list[Path]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     elsewhere: dict[str, Path] = field(default_factory=dict)
-    _names: NameIndex[Path] = field(default_factory=lambda: NameIndex(()), repr=False)
+    _names: NameIndex[str] = field(default_factory=lambda: NameIndex((), name=str), repr=False)
     _folded: dict[str, list[str]] | None = field(default=None, repr=False)
     _leaving: set[str] = field(default_factory=set, repr=False)
     _compared: int = field(default=0, repr=False)
+
+    def __post_init__(self) -> None:
+        self.images = self.images or _ImagesById(self.root, self._names)
 
     def id_of(self, path: Path) -> str:
         """The id of an image below the root."""
@@ -95,13 +121,13 @@ class Listing:
         plain = plain_name(name)
         key = os.path.normpath(plain).replace("\\", "/")
         if len(match.items) == 1:
-            found = match.items[0]
+            found = self.root / match.items[0]
             if match.below and key.removeprefix(f"{self.root.name}/") != self._key_like(found, key):
                 self.elsewhere.setdefault(name.strip(), found)
             return self.id_of(found), found
         sample_id = without_suffix(key.removeprefix(f"{self.root.name}/"))
         if match.items:
-            names = listed([_key(path.relative_to(self.root)) for path in match.items])
+            names = listed([unicodedata.normalize("NFC", file) for file in match.items])
             return sample_id, Missing(
                 "duplicate_name",
                 f"{name!r} may be any of {names}",
@@ -130,10 +156,7 @@ class Listing:
 
     def add(self, path: Path) -> None:
         """Adds a file below the root."""
-        key = _key(path.relative_to(self.root))
-        self._names.add(key, path)
-        if path.suffix.lower() in SUFFIXES:
-            self.images.setdefault(without_suffix(key), []).append(path)
+        self._names.add(path.relative_to(self.root).as_posix())
 
     def _key_like(self, path: Path, key: str) -> str:
         """A file's path below the root, written as a name is: with its suffix or without."""

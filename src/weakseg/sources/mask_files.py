@@ -36,12 +36,14 @@ class MaskFiles:
         plain: Mask files whose index k is the k-th class, per image id.
         mapped: Mask files whose values a list of classes explains, per image id.
         renamed: Image ids whose mask bears another ending, and the mask's id.
+        strangers: Ids of masks that bear the name of no image, sorted.
     """
 
     listing: Listing | None = None
     plain: dict[str, Path] = field(default_factory=dict)
     mapped: dict[str, MappedMask] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
+    strangers: list[str] = field(default_factory=list)
 
 
 def find_masks(
@@ -83,7 +85,8 @@ def find_masks(
             taken[image_id] = mask_ids[0]
             found.renamed[image_id] = mask_ids[0]
     used = set(taken.values())
-    taken.update({mask_id: mask_id for mask_id in paths if mask_id not in used})
+    found.strangers = sorted(mask_id for mask_id in paths if mask_id not in used)
+    taken.update({mask_id: mask_id for mask_id in found.strangers})
     for image_id, mask_id in taken.items():
         path = paths[mask_id]
         if declared is not None and declared.colours and not _is_plain(path, declared.colours):

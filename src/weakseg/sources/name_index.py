@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, KeysView
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Generic, TypeVar
@@ -60,32 +60,44 @@ class NameIndex(Generic[Item]):
     the longest end that any file has: `/data/photos/a.jpg`, `C:\photos\a.jpg`,
     `https://host/photos/a.jpg` and `photos/a.jpg` all mean `a.jpg` where there is one alone.
 
+    Of each file only what it stands for is kept, once: there may be millions.
+
     Args:
-        items: Paths below the folder, with `/` and their suffix, and what each stands for.
+        items: What there is to find.
+        name: The path of an item below the folder, with `/` and its suffix.
 
     Example:
-        >>> index = NameIndex([("cats/a.jpg", 1), ("b.png", 2)])
+        >>> index = NameIndex(["cats/a.jpg", "b.png"], name=str)
         >>> index.find("cats/a").items, index.find("photos/b.PNG")
-        ((1,), Match(items=(2,), below=True))
+        (('cats/a.jpg',), Match(items=('b.png',), below=True))
     """
 
-    def __init__(self, items: Iterable[tuple[str, Item]]) -> None:
-        self._exact: _Table[Item] = {}
-        self._ids: _Table[Item] = {}
-        self._last: _Table[Item] = {}
-        self._added: list[tuple[str, Item]] = []
-        """What is not in `_last` yet, which few sources need."""
-        for path, item in items:
-            self.add(path, item)
+    def __init__(self, items: Iterable[Item], *, name: Callable[[Item], str]) -> None:
+        self._name = name
+        self._images: _Table[Item] = {}
+        """By id: path without suffix."""
+        self._others: _Table[Item] = {}
+        """Files that are no images, by path."""
+        self._last: _Table[Item] | None = None
+        """All by the last part of their path, with suffix and without; few sources need it."""
+        for item in items:
+            self.add(item)
 
-    def add(self, path: str, item: Item) -> None:
+    def add(self, item: Item) -> None:
         """Adds a file."""
-        key = unicodedata.normalize("NFC", path)
-        pair = (key, item)
-        _put(self._exact, _lower_suffix(key), pair)
-        if PurePosixPath(key).suffix.lower() in SUFFIXES:
-            _put(self._ids, without_suffix(key), pair)
-        self._added.append(pair)
+        key = self._key(item)
+        table = self._images if _is_image(key) else self._others
+        _put(table, without_suffix(key), item)
+        self._last = None
+
+    @property
+    def image_ids(self) -> KeysView[str]:
+        """The ids of all image files, in the order in which they were added."""
+        return self._images.keys()
+
+    def images(self, image_id: str) -> list[Item]:
+        """The image files of exactly this id."""
+        return _at(self._images, image_id)
 
     def find(self, name: str) -> Match[Item]:
         """The files that a name means; none, one, or several if it is ambiguous."""
@@ -102,48 +114,67 @@ class NameIndex(Generic[Item]):
         if not candidates:
             return Match(())
         # The longest common end of all; of equally long ones, all.
-        lengths = [_common_end(_lower_suffix(path), parts) for path, _ in candidates]
+        lengths = [_common_end(_lower_suffix(self._key(item)), parts) for item in candidates]
         longest = max(lengths)
         chosen = [
-            item for (_, item), length in zip(candidates, lengths, strict=True) if length == longest
+            item for item, length in zip(candidates, lengths, strict=True) if length == longest
         ]
         return Match(tuple(chosen), below=True)
 
-    def _of_last(self, name: str) -> list[tuple[str, Item]]:
+    def _key(self, item: Item) -> str:
+        return unicodedata.normalize("NFC", self._name(item))
+
+    def _of_last(self, name: str) -> list[Item]:
         """The files of which this is the last part, with their suffix or without."""
-        for pair in self._added:
-            names = {PurePosixPath(k(pair[0])).name for k in (_lower_suffix, without_suffix)}
-            for last in names:
-                _put(self._last, last, pair)
-        self._added.clear()
+        if self._last is None:
+            self._last = {}
+            for found in (*self._images.values(), *self._others.values()):
+                for item in _several(found):
+                    key = self._key(item)
+                    for last in {
+                        PurePosixPath(k(key)).name for k in (_lower_suffix, without_suffix)
+                    }:
+                        _put(self._last, last, item)
         return _at(self._last, name)
 
     def _find(self, key: str) -> list[Item]:
-        found = _at(self._exact, _lower_suffix(key))
-        exact = [item for path, item in found if path == key]
-        if exact:
-            return exact
-        if PurePosixPath(key).suffix.lower() in SUFFIXES:
-            return [item for _, item in found]
-        return [item for _, item in found or _at(self._ids, key)]
+        if not _is_image(key):
+            return _at(self._others, key) or _at(self._images, key)
+        found = [
+            (path, item)
+            for item in _at(self._images, without_suffix(key))
+            if _lower_suffix(path := self._key(item)) == _lower_suffix(key)
+        ]
+        return [item for path, item in found if path == key] or [item for _, item in found]
 
 
-_Table = dict[str, tuple[str, Item] | list[tuple[str, Item]]]
-"""Paths and what they stand for, by a part of them; lists only where there are several: one takes
-as much memory as the rest."""
+class _Several(list[Item]):
+    """The items of a key that has more than one."""
 
 
-def _put(table: _Table[Item], key: str, pair: tuple[str, Item]) -> None:
-    there = table.setdefault(key, pair)
-    if isinstance(there, list):
-        there.append(pair)
-    elif there is not pair:
-        table[key] = [there, pair]
+_Table = dict[str, Item | _Several[Item]]
+"""Items by a part of their paths; lists only where there are several: one takes as much memory as
+the rest."""
 
 
-def _at(table: _Table[Item], key: str) -> list[tuple[str, Item]]:
-    found = table.get(key, [])
-    return found if isinstance(found, list) else [found]
+def _put(table: _Table[Item], key: str, item: Item) -> None:
+    there = table.get(key)
+    if isinstance(there, _Several):
+        there.append(item)
+    else:
+        table[key] = _Several([there, item]) if key in table else item  # type: ignore[list-item]
+
+
+def _at(table: _Table[Item], key: str) -> list[Item]:
+    return _several(table[key]) if key in table else []
+
+
+def _several(found: Item | _Several[Item]) -> list[Item]:
+    return found if isinstance(found, _Several) else [found]
+
+
+def _is_image(key: str) -> bool:
+    return PurePosixPath(key).suffix.lower() in SUFFIXES
 
 
 def _common_end(path: str, parts: list[str]) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from weakseg.faults import Fault, FaultKind, listed
+from weakseg.path_texts import paths_as_text
 from weakseg.sources.image_index import Listing
 from weakseg.types import Annotation
 
@@ -64,8 +65,13 @@ class Request:
     table: TableOptions = USUAL_TABLE
 
 
+@paths_as_text
+class _Files:
+    __slots__ = ("image", "mask")
+
+
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(_Files):
     """One image as a source tells of it.
 
     Attributes:
@@ -97,7 +103,7 @@ class Reading:
 
     Attributes:
         folder: The source's folder: `classes.txt` and truth are looked for here.
-        listing: Its image files.
+        listing: Its image files; let go when the source is read.
         entries: Its images in the order of the source; ids may repeat.
         names: Class names that are known without an image that bears them.
         declared: `names` are all there are, in the order of their mask indices.

@@ -11,7 +11,7 @@ from weakseg.data.decode import SUFFIXES
 from weakseg.faults import Fault, listed, unprintable
 from weakseg.sources.class_names import CLASSES_FILE, MAX_CLASSES, Declared, no_class, read_classes
 from weakseg.sources.formats.voc import devkit_root
-from weakseg.sources.image_index import subfolders
+from weakseg.sources.image_index import Listing, subfolders
 from weakseg.sources.mask_files import MaskFiles, find_masks, renamed_note
 from weakseg.sources.readers import READERS
 from weakseg.sources.reading import Entry, Reading, ReadingOptions, Request, TableOptions
@@ -55,6 +55,7 @@ class Source:
     masks: MaskFiles = field(default_factory=MaskFiles)
     faults: list[Fault] = field(default_factory=list)
     ignore_alpha: bool = False
+    _catalog: Catalog | None = field(default=None, repr=False)
 
     @property
     def fatal(self) -> list[Fault]:
@@ -79,6 +80,8 @@ class Source:
 
     def catalog(self) -> Catalog:
         """The catalog of everything that is usable."""
+        if self._catalog is not None:
+            return self._catalog
         index = {name: i for i, name in enumerate(self.classes)}
         known: dict[frozenset[int], frozenset[int]] = {}
 
@@ -100,7 +103,8 @@ class Source:
             for sample_id, entry in self.usable().items()
             if entry.image is not None
         )
-        return Catalog(self.classes, samples)
+        self._catalog = Catalog(self.classes, samples)
+        return self._catalog
 
 
 def open_catalog(
@@ -242,6 +246,7 @@ def _read(path: Path, kind: str, split: str | None, table: TableOptions) -> Sour
     if split is not None and split in files:
         found.wanted, more = take_split(reading, files[split], lines)
         found.faults += more
+    reading.listing = Listing(reading.listing.root)  # of very many images it takes memory
     found.classes = _class_names(found)
     strange = [name for name in found.classes if unprintable(name)]
     if strange and not found.declared:

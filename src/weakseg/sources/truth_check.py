@@ -23,18 +23,15 @@ def truth_faults(found: Source, catalog: Catalog, looked: Sequence[Looked]) -> I
     Yields:
         Masks of no image; truth without any class; indices that contradict the tags.
     """
-    if found.masks.listing is not None:
-        strangers = sorted(
-            {*found.masks.plain, *found.masks.mapped} - set(found.reading.listing.images)
+    strangers = found.masks.strangers
+    if strangers and found.masks.listing is not None:
+        yield Fault(
+            kind="mask_unused",
+            file=str(found.masks.listing.root),
+            found=f"{len(strangers)} masks bear the name of no image: {listed(strangers)}",
+            remedy="name each mask like its image",
+            severity="note",
         )
-        if strangers:
-            yield Fault(
-                kind="mask_unused",
-                file=str(found.masks.listing.root),
-                found=f"{len(strangers)} masks bear the name of no image: {listed(strangers)}",
-                remedy="name each mask like its image",
-                severity="note",
-            )
     masks = [item for item in looked if item.present is not None]
     place = str(_place(found, masks))
     tagged = [item.present or frozenset() for item in masks if item.sample.tags]

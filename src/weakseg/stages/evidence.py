@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from weakseg.ops.cams import upsampled
 from weakseg.ops.evidence import (
     BINS,
     FOLDS,
@@ -27,17 +24,14 @@ from weakseg.ops.evidence import (
     standardized,
     told_apart,
 )
-from weakseg.ops.pamr import PAMRSettings, pamr
 from weakseg.processors import one_thread
 from weakseg.runs.context import StageContext
-from weakseg.runs.image_maps import (
-    ImageMaps,
-)
-from weakseg.runs.processes import own_share
+from weakseg.runs.image_maps import ImageMaps
+from weakseg.runs.processes import first_process, own_share, wait_for_all
 from weakseg.stages.evidence_parts import MapsBefore, compared_parts
+from weakseg.stages.learnt_evidence import LEARNT, LearntEvidence
 from weakseg.stages.surface_words import WORDS, Surfaces, SurfaceWords, some_of
 from weakseg.training.memory import kept_memory
-from weakseg.types import Sample
 
 _LOCAL = 0.01
 """Share of an image's positions, those with most evidence, by which local evidence is judged."""
@@ -45,10 +39,6 @@ _LOCAL = 0.01
 _CAUTION = {"untagged": 4, "others": 1}
 """How much w falls where small surfaces tell less than whole images, see `evidence`; more among
 images of no tag, where nothing else holds it back."""
-
-_COLOURS = PAMRSettings(iterations=5, dilations=(1, 2, 4))
-"""Neighbours of cells of 4 pixels: what surfaces say spreads to what looks alike within 16 pixels,
-and on from there. From farther off spots of a few cells would be outvoted."""
 
 
 @kept_memory()
@@ -81,30 +71,25 @@ def evidence(context: StageContext) -> Mapping[str, object]:
     Returns:
         Who the witnesses are, and of each class w, t, and whether surfaces say where it is.
     """
-    catalog, settings = context.catalog, context.config.evidence
+    catalog = context.catalog
     maps_before = MapsBefore.of(context)
-    samples = some_of(catalog.samples, settings.images)
-    surface_words = SurfaceWords.found(context, samples)
-    learnt = _learnt(context, samples, surface_words, maps_before)
+    known: dict[str, Surfaces] = {}
+    if first_process() and not context.dir.file(LEARNT).is_file():
+        known = _learn(context, maps_before)
+    wait_for_all()
+    learnt = LearntEvidence.load(context)
     own = own_share(catalog.samples)
     pending = [s for s in own if not context.dir.image_file(s.id, ".npz").is_file()]
-    known = [(s, learnt.surfaces[s.id]) for s in pending if s.id in learnt.surfaces]
-    others = surface_words.of(context, [s for s in pending if s.id not in learnt.surfaces])
+    there = [(s, known[s.id]) for s in pending if s.id in known]
+    others = learnt.surface_words.of(context, [s for s in pending if s.id not in known])
     with context.track("evidence", len(own), done=len(own) - len(pending)) as advance:
-        for sample, surfaces in chain(known, others):
+        for sample, surfaces in chain(there, others):
             kept, maps = maps_before.load(sample)
             if len(maps):
                 maps = learnt.weighed(sample, surfaces, kept.classes, maps)
             ImageMaps(kept.classes, kept.size, {"evidence": maps}).save(context.dir, sample.id)
             advance()
     return learnt.record(catalog.classes)
-
-
-def along_colours(maps: Tensor, picture: Tensor) -> Tensor:
-    """Maps [n,h,w] averaged over neighbours of like colour in the picture [3,H,W] (`pamr`)."""
-    size = (maps.shape[-2], maps.shape[-1])
-    image = functional.interpolate(picture[None].float(), size=size, mode="area")
-    return pamr(image, maps[None], _COLOURS)[0].clamp(0, 1)
 
 
 def evidence_strengths(context: StageContext, witnesses: str | None = None) -> Tensor:
@@ -123,66 +108,10 @@ def evidence_strengths(context: StageContext, witnesses: str | None = None) -> T
     return torch.tensor([float(found["classes"][name]["strength"]) for name in classes])
 
 
-@dataclass(frozen=True)
-class _Learnt:
-    """What was learnt from some images.
-
-    Attributes:
-        witnesses: `untagged` (images without any tag) or `others` (without the class's).
-        told: The classifier of word histograms, of one column or one for each class.
-        fold: Of each image learnt from, by id.
-        surfaces: The same images' surfaces.
-        thresholds: By class, in log odds.
-        strengths: By class, 0..1.
-        alone: By class, bool: whether surfaces alone say where it is.
-    """
-
-    witnesses: str
-    told: HeldOut
-    fold: Mapping[str, int]
-    surfaces: Mapping[str, Surfaces]
-    thresholds: Tensor
-    strengths: Tensor
-    alone: Tensor
-
-    def record(self, classes: Sequence[str]) -> dict[str, object]:
-        """What is told of it."""
-        rows = zip(
-            classes,
-            self.strengths.tolist(),
-            self.thresholds.tolist(),
-            self.alone.tolist(),
-            strict=True,
-        )
-        return {
-            "images": len(self.fold),
-            "witnesses": self.witnesses,
-            "classes": {
-                name: {"strength": round(own, 3), "threshold": round(threshold, 3), "alone": alone}
-                for name, own, threshold, alone in rows
-            },
-        }
-
-    def weighed(self, sample: Sample, surfaces: Surfaces, classes: Tensor, maps: Tensor) -> Tensor:
-        """An image's maps [n,h,w] of these classes [n], weighed by what other images taught."""
-        fold = self.fold.get(sample.id)
-        weights = self.told.weights.mean(dim=0) if fold is None else self.told.weights[fold]
-        found = (evidence_map(weights, surfaces.words) - self.thresholds[:, None, None]).sigmoid()
-        said = upsampled(found[classes], (maps.shape[-2], maps.shape[-1])).clamp(0, 1)
-        strength, alone = (each[classes, None, None] for each in (self.strengths, self.alone))
-        share = maps / maps.amax(dim=0).clamp_min(1e-6)
-        weighed = along_colours(said * torch.where(alone, share, maps), surfaces.picture)
-        both: Tensor = weighed**strength * maps ** (1 - strength)
-        return both
-
-
-def _learnt(
-    context: StageContext,
-    samples: list[Sample],
-    surface_words: SurfaceWords,
-    maps_before: MapsBefore,
-) -> _Learnt:
-    """What the images say of each other."""
+def _learn(context: StageContext, maps_before: MapsBefore) -> dict[str, Surfaces]:
+    """Keeps what the images say of each other, and gives the surfaces of those asked, by id."""
+    samples = some_of(context.catalog.samples, context.config.evidence.images)
+    surface_words = SurfaceWords.found(context, samples)
     tags = torch.zeros(len(samples), len(context.catalog.classes), dtype=torch.bool)
     for place, sample in enumerate(samples):
         tags[place, list(sample.tags)] = True
@@ -211,15 +140,16 @@ def _learnt(
         strengths = strengths * (2 - 2 * torch.tensor(differs))
         alone = [False for _ in parts]
     fold = {s.id: own for s, own in zip(samples, told.fold.tolist(), strict=True)}
-    return _Learnt(
+    LearntEvidence(
         witnesses,
-        told,
+        surface_words,
+        told.weights,
         fold,
-        {s.id: own for s, own in zip(samples, surfaces, strict=True)},
         thresholds,
         strengths.expand(tags.shape[1]),
         torch.tensor(alone),
-    )
+    ).save(context.dir)
+    return {s.id: own for s, own in zip(samples, surfaces, strict=True)}
 
 
 def _told_by_surfaces(

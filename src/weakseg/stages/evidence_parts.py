@@ -21,6 +21,7 @@ from weakseg.runs.image_maps import (
     map_title,
     stage_before_evidence,
 )
+from weakseg.runs.processes import by_first
 from weakseg.types import Sample
 
 _FEW = 20
@@ -49,7 +50,7 @@ class MapsBefore:
         """Those of a run."""
         stage = stage_before_evidence(context)
         title = map_title(stage, chosen_kind(context, stage))
-        return cls(context, stage, background_scores(context, stage)[title])
+        return cls(context, stage, by_first(lambda: background_scores(context, stage)[title]))
 
     def load(self, sample: Sample) -> tuple[ImageMaps, Tensor]:
         """What is kept of an image, and its maps [n,h,w], brought to where one half parts them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,17 +65,13 @@ class SurfaceWords:
     def found(cls, context: StageContext, samples: Sequence[Sample]) -> SurfaceWords:
         """Finds the words of some of the images; the same images and seed give the same."""
         config = context.config
-        inference = Inference(config.device, config.precision)
-        torch.manual_seed(config.seed)
-        network = AMR(
-            len(context.catalog.classes), config.backbone, AMRSettings(compensation=False)
-        )
-        network = network.eval().to(inference.device).to(memory_format=torch.channels_last)
+        network = _network(context)
+        device = network.mean.device
         some = some_of(samples, _IMAGES)
         gathered: list[list[Tensor]] = [[] for _ in STAGES]
         with torch.no_grad():
             for _, images in map_batches(context, some):
-                pyramid = network.pyramid(images.to(inference.device))
+                pyramid = network.pyramid(images.to(device))
                 for found, stage in zip(gathered, STAGES, strict=True):
                     flat = pyramid[stage].float().flatten(2).movedim(1, 2)  # [B,hw,C]
                     step = max(1, len(some) * flat.shape[1] // _POSITIONS)
@@ -89,11 +85,34 @@ class SurfaceWords:
         ]
         return cls(
             network,
+            *(tuple(each.to(device) for each in kind) for kind in (means, deviations, centres)),
+        )
+
+    @classmethod
+    def kept(cls, context: StageContext, tensors: Mapping[str, Tensor]) -> SurfaceWords:
+        """The words that `tensors` gave.
+
+        Raises:
+            KeyError: Some are missing.
+        """
+        network = _network(context)
+        device = network.mean.device
+        return cls(
+            network,
             *(
-                tuple(each.to(inference.device) for each in kind)
-                for kind in (means, deviations, centres)
+                tuple(tensors[f"{kind}.{stage}"].to(device) for stage in STAGES)
+                for kind in ("means", "deviations", "centres")
             ),
         )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that was found, by names, to be kept."""
+        kinds = {"means": self.means, "deviations": self.deviations, "centres": self.centres}
+        return {
+            f"{kind}.{stage}": each.cpu().contiguous()
+            for kind, found in kinds.items()
+            for stage, each in zip(STAGES, found, strict=True)
+        }
 
     @torch.no_grad()
     def of(
@@ -137,6 +156,15 @@ class SurfaceWords:
                 found[sample.id] = surfaces
                 advance()
         return [found[sample.id] for sample in samples]
+
+
+def _network(context: StageContext) -> AMR:
+    """The pretrained network, which has learnt nothing from this data set."""
+    config = context.config
+    inference = Inference(config.device, config.precision)
+    torch.manual_seed(config.seed)
+    network = AMR(len(context.catalog.classes), config.backbone, AMRSettings(compensation=False))
+    return network.eval().to(inference.device).to(memory_format=torch.channels_last)
 
 
 def some_of(samples: Sequence[Sample], most: int) -> list[Sample]:

@@ -96,12 +96,11 @@ def read_index_masks(request: Request) -> Reading:
         reading.fatal.append(reading.faults.pop())
         return reading
     read_tags_of_masks(reading, found, declared.names, request.only)
-    strangers = sorted({*found.plain, *found.mapped} - reading.listing.images.keys())
-    if strangers:
+    if found.strangers:
         reading.note(
             "mask_unused",
             folder,
-            f"{len(strangers)} masks bear the name of no image: {listed(strangers)}",
+            f"{len(found.strangers)} masks bear the name of no image: {listed(found.strangers)}",
             "name each mask like its image",
         )
     reading.faults += renamed_note(found)
@@ -133,13 +132,12 @@ def _is_nnunet(pair: tuple[Path, Path]) -> bool:
 
 def _channels_merged(listing: Listing) -> Listing:
     """nnU-Net's images by the names of their cases: `case_0000.png` is the first channel."""
-    merged = Listing(listing.root, faults=listing.faults)
-    for sample_id, paths in listing.images.items():
-        if sample_id.endswith("_0000"):
-            merged.images[sample_id.removesuffix("_0000")] = paths
-        elif not sample_id[-5:].startswith("_0"):
-            merged.images[sample_id] = paths
-    return merged
+    images = {
+        sample_id.removesuffix("_0000"): paths
+        for sample_id, paths in listing.images.items()
+        if sample_id.endswith("_0000") or not sample_id[-5:].startswith("_0")
+    }
+    return Listing(listing.root, images, listing.faults)
 
 
 def _declared(folder: Path) -> Declared | None:

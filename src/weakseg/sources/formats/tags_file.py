@@ -93,7 +93,7 @@ def read_tagged(request: Request) -> Reading:
         )
     folder = path.parent
     file = read_tags(path, request.table)
-    listing, found = _best_root(folder, file.rows)
+    listing = _best_root(folder, file.rows)
     reading = Reading(folder, listing, names=file.columns, fatal=file.fatal)
     # A row's own faults speak of the image by its name in the file: make that an id.
     reading.faults = [
@@ -103,7 +103,10 @@ def read_tagged(request: Request) -> Reading:
         for fault in file.faults
     ]
     splits: dict[str, set[str]] = {}
-    for row, (sample_id, image) in zip(file.rows, found, strict=True):
+    file.rows.reverse()
+    while file.rows:  # what is read is let go: there may be millions
+        row = file.rows.pop()
+        sample_id, image = listing.resolve(row.image)
         missing = isinstance(image, Missing)
         if isinstance(image, Missing):
             reading.fault(image.kind, path, image.found, image.remedy, sample_id, line=row.line)
@@ -131,8 +134,8 @@ def read_tagged(request: Request) -> Reading:
     return reading
 
 
-def _best_root(folder: Path, rows: list[Row]) -> tuple[Listing, list[tuple[str, Path | Missing]]]:
-    """The image folder where most rows find their image, and what they find."""
+def _best_root(folder: Path, rows: list[Row]) -> Listing:
+    """The image folder where most rows find their image."""
     best: tuple[int, Listing] | None = None
     for root in image_roots(folder):
         listing = scan(root, folder)
@@ -142,5 +145,4 @@ def _best_root(folder: Path, rows: list[Row]) -> tuple[Listing, list[tuple[str, 
         if hits == len(rows):  # no other has more
             break
     assert best is not None  # the folder itself is always a candidate
-    listing = best[1]
-    return listing, [listing.resolve(row.image) for row in rows]
+    return best[1]
