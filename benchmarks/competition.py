@@ -45,10 +45,10 @@ def between(walked, background):
 
 
 WAYS = {
-    "of the image's highest value (as the walk does it)": by_highest,
+    "of the image's highest value (published)": by_highest,
     "each class of its own highest value": by_own_highest,
     "share of all, the background's walked map among them": shares,
-    "geometric mean of the first and the third": between,
+    "geometric mean of the first and the third (the default)": between,
 }
 
 

@@ -157,7 +157,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "walk",
-        version=4,
+        version=5,
         needs=("cams", "spread", "weigh", "evidence", "relate"),
         reads=(*_MAPS, "backbone", "cams", "relate", "walk"),
         function="weakseg.stages.walk:walk",

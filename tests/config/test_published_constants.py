@@ -84,6 +84,7 @@ CONSTANTS = {
     "walk.radius": 5,
     "walk.power": 1.5,
     "walk.steps": 256,
+    "walk.background": False,
     "refine.kind": "irn",
     "refine.maps": "weighted",
     "refine.threshold": 0.25,

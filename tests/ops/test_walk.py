@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from weakseg.ops import walk
 from weakseg.ops.affinity import displacements, pair_affinity
-from weakseg.ops.walk import WalkSettings, power_series, random_walk
+from weakseg.ops.walk import WalkSettings, power_series, random_walk, walked_scores
 
 GOLDEN = Path(
     os.environ.get("WEAKSEG_GOLDEN", Path(__file__).parents[2] / ".." / "shared" / "golden")
@@ -220,11 +220,44 @@ def test_settings_are_the_arguments_of_the_function():
     chosen = WalkSettings(radius=3, beta=4, steps=16)
     expected = random_walk(cams, boundary, radius=3, beta=4, steps=16)
     assert torch.equal(
-        random_walk(cams, boundary, **chosen.model_dump(exclude={"power"})), expected
+        random_walk(cams, boundary, **chosen.model_dump(exclude={"power", "background"})), expected
     )
     assert torch.equal(
-        random_walk(cams, boundary, **WalkSettings().model_dump(exclude={"power"})),
+        random_walk(cams, boundary, **WalkSettings().model_dump(exclude={"power", "background"})),
         random_walk(cams, boundary),
     )
     with pytest.raises(ValidationError):
         WalkSettings(stepz=3)
+
+
+def test_the_background_walks_along_and_competes():
+    generator = torch.Generator().manual_seed(3)
+    maps = torch.rand(2, 12, 12, generator=generator)
+    boundary = torch.rand(12, 12, generator=generator)
+    settings = WalkSettings(steps=8, power=2.0)
+    start = torch.cat([maps, 1 - maps.amax(dim=0, keepdim=True)]) ** 2
+    walked = random_walk(start, boundary, steps=8)
+    highest = walked[:2] / walked[:2].max()
+    share = walked[:2] / walked.sum(dim=0)
+    found = walked_scores(maps, boundary, settings)
+    torch.testing.assert_close(found, (highest * share).sqrt())
+    published = walked_scores(maps, boundary, settings.model_copy(update={"background": False}))
+    torch.testing.assert_close(published, highest)
+
+
+def test_little_stays_little_where_the_background_walks():
+    weak = torch.full((1, 20, 20), 0.1)  # nothing is there: the maximum makes it all
+    maximum, competing = (
+        walked_scores(weak, torch.zeros(20, 20), WalkSettings(steps=16, background=background))
+        for background in (False, True)
+    )
+    assert float(maximum.min()) > 0.9
+    assert float(competing.max()) < 0.25
+
+
+def test_scores_are_0_where_a_firm_boundary_is():
+    boundary = torch.zeros(9, 9)
+    boundary[:, 4] = 1
+    found = walked_scores(torch.full((1, 9, 9), 0.8), boundary, WalkSettings(steps=4))
+    assert bool(found.isfinite().all())
+    assert float(found[0, :, 4].max()) == 0

@@ -144,7 +144,8 @@ def test_a_walk_starts_from_the_maps_power(tmp_path, monkeypatch, power):
         "cams.long_side=96",
         "amr.compensation=false",
     )
-    walk(context_of(tmp_path, "walk", catalog, overrides))
+    published = "walk.background=false"
+    walk(context_of(tmp_path, "walk", catalog, (*overrides, published)))
     expected = random_walk(values**power, wall, radius=5, beta=10, steps=4)
     found = ImageMaps.load(tmp_path, "walk", "a")
     torch.testing.assert_close(found.maps["walk"], expected / expected.max(), atol=2e-3, rtol=0)

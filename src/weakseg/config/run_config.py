@@ -187,6 +187,7 @@ def _published(long_side: int) -> Mapping[str, object]:
             "fit": {"batch_size": 32, "clip": 0.0},
             "augment": {"crop": 512, "long_side": half_to_one_and_a_half},
         },
+        "walk": {"background": False},
         "refine": {"kind": "irn", "threshold": 0.25},
         "segment": {
             "backbone": {"name": "resnet101.tv_in1k", "output_stride": 8, "freeze_stages": 0},

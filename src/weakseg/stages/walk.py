@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from weakseg.ops.cams import grid_size, upsampled
-from weakseg.ops.walk import random_walk
+from weakseg.ops.walk import walked_scores
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_maps import ImageMaps, chosen_map, map_stage
 from weakseg.runs.processes import own_share
@@ -61,20 +61,12 @@ def walk(context: StageContext) -> Mapping[str, object]:
 def _walked(maps: Tensor, boundary: Tensor, stays: Tensor, context: StageContext) -> Tensor:
     """Maps [n,h',w'] after the walk, [n,h,w] on the boundary's grid.
 
-    Of the walked maps the highest value is 1; the share `stays` [n] of each class does not walk.
+    The share `stays` [n] of each class does not walk.
     """
-    settings = context.config.walk
     if not len(maps):
         return maps.new_zeros(0, *boundary.shape)
     if maps.shape[-2:] != boundary.shape:
         maps = upsampled(maps, (boundary.shape[0], boundary.shape[1])).clamp(0, 1)
-    walked = random_walk(
-        maps**settings.power,
-        boundary,
-        radius=settings.radius,
-        beta=settings.beta,
-        steps=settings.steps,
-    )
-    walked = (walked / walked.max().clamp_min(1e-5)).clamp(0, 1)
+    walked = walked_scores(maps, boundary, context.config.walk)
     stays = stays[:, None, None]
     return walked ** (1 - stays) * maps**stays
