@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
-from weakseg.progress import counted
 from weakseg.runs.processes import first_process, working_together
 from weakseg.types import Catalog, DataError, RunError
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from weakseg.pipeline import PipelineSummary
     from weakseg.planning.plan_file import Plan
     from weakseg.predict import LabelOptions
+    from weakseg.runs.run_dir import RunDir
     from weakseg.sources.check import CheckReport
     from weakseg.sources.reading import ReadingOptions
 
@@ -88,6 +88,7 @@ def check(
         >>> report = weakseg.check("photos")  # doctest: +SKIP
         >>> print(*report.faults, sep="\n")  # doctest: +SKIP
     """
+    from weakseg.progress import counted
     from weakseg.sources.check import check_source
     from weakseg.sources.source import read_source
 
@@ -160,6 +161,7 @@ def _plan(
     minutes: float | None = None,
 ) -> Plan:
     from weakseg.planning.make_plan import make_plan
+    from weakseg.progress import counted
 
     steps = partial(counted, console, unit="steps")
     return make_plan(catalog, validation, over=over, minutes=minutes, counted=steps)
@@ -264,7 +266,6 @@ def run(
     from weakseg.runs.contents import CONTENTS, Contents
     from weakseg.runs.run_dir import VALIDATION, RunDir
     from weakseg.runs.run_samples import Validation
-    from weakseg.runs.true_masks import TRUTH, with_mask_files
 
     folder = RunDir(out)
     asked = AskedSettings.of(folder, preset, plan, config, overrides, maps=maps is not None)
@@ -317,11 +318,9 @@ def run(
     for note in chosen.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     # Stages find mask files only, whatever form the source has its truth in.
-    with counted(console, "draw true masks", late=True) as progress:
-        catalog = with_mask_files(catalog, folder.path / TRUTH, progress)
-        if validation is not None:
-            drawn = with_mask_files(validation.catalog, folder.path / TRUTH, progress)
-            validation = replace(validation, catalog=drawn)
+    catalog = _drawn(catalog, folder, console)
+    if validation is not None:
+        validation = replace(validation, catalog=_drawn(validation.catalog, folder, console))
     stages = (
         STAGES
         if maps is None
@@ -452,6 +451,7 @@ def correct(
         3
     """
     from weakseg.apps.correct import correct as take
+    from weakseg.progress import counted
 
     with counted(console, "correct") as progress:
         return take(run, source, kind=kind, progress=progress)
@@ -521,6 +521,15 @@ def _try_report(summary: PipelineSummary, console: Console) -> None:
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
         console.print(f"report: not written: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _drawn(catalog: Catalog, folder: RunDir, console: Console) -> Catalog:
+    """The catalog with a mask file in place of each annotation that tells truth."""
+    from weakseg.progress import counted
+    from weakseg.runs.true_masks import TRUTH, with_mask_files
+
+    with counted(console, "draw true masks", late=True) as progress:
+        return with_mask_files(catalog, folder.path / TRUTH, progress)
 
 
 def _ray_stages(workers: int | None) -> RayStages:
@@ -757,6 +766,7 @@ def demo(
     from weakseg.apps.gallery import gallery
     from weakseg.demo_data.data_set import write_demo
     from weakseg.files import read_json, write_atomic
+    from weakseg.progress import counted
 
     begun = time.monotonic()
     folder, console = Path(out), console or Console()
