@@ -274,10 +274,10 @@ def walked_scores(maps: Tensor, boundary: Tensor, settings: WalkSettings) -> Ten
         ValueError: As `random_walk`.
 
     Example:
-        >>> maps = torch.zeros(1, 8, 8)
-        >>> maps[0, :, :3] = 0.9
-        >>> scores = walked_scores(maps, torch.zeros(8, 8), WalkSettings(steps=4))
-        >>> bool((scores[0, :, 0] > 0.5).all()), bool((scores[0, :, -1] < 0.1).all())
+        >>> maps, wall = torch.zeros(1, 8, 8), torch.zeros(8, 8)
+        >>> maps[0, :, :3], wall[:, 3] = 0.9, 1
+        >>> scores = walked_scores(maps, wall, WalkSettings(steps=4))
+        >>> bool((scores[0, :, :3] > 0.9).all()), bool((scores[0, :, 3:] == 0).all())
         (True, True)
     """
     start = maps
