@@ -261,3 +261,8 @@ def test_scores_are_0_where_a_firm_boundary_is():
     found = walked_scores(torch.full((1, 9, 9), 0.8), boundary, WalkSettings(steps=4))
     assert bool(found.isfinite().all())
     assert float(found[0, :, 4].max()) == 0
+
+
+def test_a_walk_keeps_no_gradients():
+    maps = torch.rand(1, 6, 6, requires_grad=True)
+    assert not random_walk(maps, torch.zeros(6, 6), steps=2).requires_grad

@@ -25,7 +25,7 @@ torch starts threads at 32,768 only: threads cost more than they save on pieces 
 
 
 class WalkSettings(BaseModel):
-    """The random walk: keyword arguments of `random_walk`, where it starts, and what it gives."""
+    """The random walk: what `random_walk` takes, where it starts, and how it is scored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -247,7 +247,6 @@ def transition(boundary: Tensor, radius: int, beta: float) -> Stencil:
     return Stencil(diagonal, planes.pow_(beta), tuple(shifts[index] for index in useful))
 
 
-@torch.no_grad()
 def walked_scores(maps: Tensor, boundary: Tensor, settings: WalkSettings) -> Tensor:
     """Scores 0..1 of an image's classes after a random walk (`random_walk`), parted at one half.
 
@@ -297,6 +296,7 @@ def walked_scores(maps: Tensor, boundary: Tensor, settings: WalkSettings) -> Ten
     return scores
 
 
+@torch.no_grad()
 def random_walk(
     cams: Tensor | npt.NDArray[Any],
     boundary: Tensor | npt.NDArray[Any],
