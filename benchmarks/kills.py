@@ -1,12 +1,13 @@
 """`kill -9` at many moments of every command that writes: what is made in the end is the same.
 
-    python benchmarks/kills.py [--kills 40] [--images 12] [--seed 0] [--out benchmarks/results]
+    python benchmarks/kills.py [--kills 200] [--images 6] [--seed 0] [--out benchmarks/results]
 
-A process draws a small data set and runs `run`, `label`, `report` and every `export` undisturbed. Then it
-does the same with another folder, and each command is ended by SIGKILL again and again: at a random time,
-when a file is half written, before it takes its place, or after. The same command goes on until it ends
-well. Then all files are compared byte by byte, but for seconds and speeds, and nothing may be left over.
-Writes `kills.md`.
+A process draws a small data set and runs `run`, `label`, `report`, every `export`, `review` and `correct`
+undisturbed. Then it does the same with another folder, and each command is ended by SIGKILL again and again:
+at a random time, when a file is half written, before it takes its place, or after. The same command goes on
+until it ends well. Then all files are compared byte by byte, but for seconds and speeds, and nothing may be
+left over. `review` is a script that draws, takes back and forth, tags and judges as its page asks the server
+to. Writes `kills.md`.
 """
 
 from __future__ import annotations
@@ -27,9 +28,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from weakseg.apps.review.photo_desk import Patch, PhotoDesk
 from weakseg.cli import main as weakseg
 from weakseg.demo_data.data_set import write_demo
 from weakseg.files import is_part
+from weakseg.runs.review_dir import Review, State
+from weakseg.types import Sample
 
 RESULTS = Path(__file__).parent / "results"
 SMALL = (
@@ -46,7 +52,7 @@ SMALL = (
     "--set=segment.fit.epochs=1",
     "--set=segment.fit.checkpoint_seconds=0",
 )
-VOLATILE = {"seconds", "images_per_second", "resumed_at", "at", "seconds_left"}
+VOLATILE = {"seconds", "images_per_second", "resumed_at", "at", "seconds_left", "when"}
 """Keys of JSON that tell how long something took, or when it was interrupted."""
 
 NOT_COMPARED = {".lock", "spent.json", "contents.json", "report.html"}
@@ -81,7 +87,37 @@ def commands(data: Path, out: Path) -> dict[str, list[str]]:
     found["report"] = ["report", run]
     for to, name in EXPORTS.items():
         found[f"export --to {to}"] = ["export", run, "--to", to, "--out", str(out / name)]
+    found["review"] = ["review", run]
+    found["correct"] = ["correct", run, "--from", str(data / "masks")]
     return found
+
+
+def act(words: Sequence[str]) -> int:
+    """Does a command in this process and gives its exit code."""
+    if words[0] != "review":
+        return weakseg(list(words))
+    desk = PhotoDesk(Path(words[1]), "ann")
+    for place, sample in enumerate(desk.facts.catalog):
+        steps = review_steps(desk, sample, "rejected" if place % 2 else "accepted")
+        found = desk.reviews.load(sample.id)
+        for step in steps[found.version if found else 0 :]:  # a version is one step that was saved
+            found = step(found.version if found else None)
+    return 0
+
+
+def review_steps(
+    desk: PhotoDesk, sample: Sample, judgement: State
+) -> list[Callable[[int | None], Review]]:
+    """What is done to an image, each from the version before."""
+    classes = desk.facts.catalog.classes
+    patch = Patch(2, 3, np.full((9, 12), 1, np.uint8))
+    return [
+        lambda version: desk.draw(sample, version, patch, "brush"),
+        lambda version: desk.undo(sample, version),
+        lambda version: desk.redo(sample, version),
+        lambda version: desk.tag(sample, version, classes[:2]),
+        lambda version: desk.judge(sample, version, judgement),
+    ]
 
 
 class Moments:
@@ -145,7 +181,7 @@ def call(
             os.dup2(handle, 2)
             moments = Moments(fatal, note)
             moments.install()
-            code = weakseg(list(words))
+            code = act(words)
             moments.write(count, str(moments.count).encode())
         os._exit(code)
     begun = time.monotonic()
@@ -231,7 +267,8 @@ def killed(
     """Runs all commands, each ended time and again; kills are shared out by moments."""
     names = list(commands(data, out))
     shares = dict.fromkeys(names, 1)
-    shares["run"], shares["label"] = max(1, kills * 2 // 3), max(1, kills // 6)
+    shares["run"], shares["label"] = max(1, kills // 2), max(1, kills // 6)
+    shares["review"] = shares["correct"] = max(1, kills // 7)
     tallies = []
     for name, words in commands(data, out).items():
         tally = Tally(name)
@@ -265,8 +302,8 @@ def killed(
 def main() -> int:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=40)
-    parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--images", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()

@@ -7,6 +7,7 @@ tags. Each step is a process of its own, whose processor seconds are taken, and 
 that of the imported libraries:
 
 - check: every fault of the source, and what it is like (all images are decoded).
+- plan: settings for these data; what this machine needs was measured before, of a few images.
 - begin: `weakseg run` up to the first stage: the check, hashes of all files, `catalog.json`, and a
   stage that writes a file for every image.
 - resume: the same where half of the stage's files are missing: hashes are known, the check is
@@ -29,16 +30,22 @@ from pathlib import Path
 from rich.console import Console
 
 from weakseg import api, pipeline
-from weakseg.apps.checked_source import checked_source
+from weakseg.apps.checked_source import checked_source, good_samples
 from weakseg.apps.label_folder import LabelFolder
 from weakseg.apps.refusals import require_room
 from weakseg.config.run_config import load_config
+from weakseg.planning.data_facts import DataFacts
+from weakseg.planning.machine_costs import MachineCosts
+from weakseg.planning.make_plan import make_plan, measured_for
 from weakseg.runs.contents import CONTENTS, Contents
 from weakseg.runs.run_dir import RunDir
 from weakseg.sources.found_images import find_all
+from weakseg.sources.source import read_source
+from weakseg.types import Catalog
 
 ROOT = Path(__file__).parent
-STEPS = ("check", "begin", "resume", "label")
+STEPS = ("costs", "check", "plan", "begin", "resume", "label")
+COSTS = "costs.json"
 STAGE = {"name": "cams", "version": 1, "needs": (), "reads": ()}
 
 
@@ -65,6 +72,20 @@ def draw(folder, count):
 def check(source, _):
     report = api.check(source)
     assert report.ok, report.faults[:3]
+
+
+def costs(source, work):
+    samples = read_source(source, kind=None, split=None).catalog()
+    catalog = Catalog(samples.classes, samples.samples[:40])
+    found = measured_for(catalog, DataFacts.of(catalog), load_config("fast"))
+    (work / COSTS).write_text(found.model_dump_json())
+
+
+def plan(source, work):
+    found = read_source(source, kind=None, split=None)
+    catalog, _ = good_samples(found, skip_bad=False, console=None)
+    known = MachineCosts.model_validate_json((work / COSTS).read_text())
+    return make_plan(catalog, costs=known).data.images
 
 
 def begin(source, run):
@@ -118,11 +139,17 @@ def label(source, out):
 
 
 def step(name, work):
-    source, run, labels = work / "source", work / "run", work / "labels"
+    run = work / "run"
+    function, folder = {
+        "costs": (costs, work),
+        "check": (check, run),
+        "plan": (plan, work),
+        "begin": (begin, run),
+        "resume": (begin, run),
+        "label": (label, work / "labels"),
+    }[name]
     before = resource.getrusage(resource.RUSAGE_SELF)
-    said = {"check": check, "begin": begin, "resume": begin, "label": label}[name](
-        source, labels if name == "label" else run
-    )
+    said = function(work / "source", folder)
     after = resource.getrusage(resource.RUSAGE_SELF)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     own = (after.ru_maxrss - before.ru_maxrss) / 1024
@@ -140,8 +167,9 @@ def all_steps(work, count):
     """Seconds and peaks of all steps for so many images; `label` goes on from a half, too."""
     shutil.rmtree(work, ignore_errors=True)
     draw(work / "source", count)
-    found = {"check": measured("check", work), "begin": measured("begin", work)}
-    assert found["begin"]["pending"] == count
+    measured("costs", work)
+    found = {name: measured(name, work) for name in ("check", "plan", "begin")}
+    assert found["plan"]["pending"] == found["begin"]["pending"] == count
     for number, path in enumerate((work / "run" / "cams").rglob("*.npz")):
         if number % 2:
             path.unlink()

@@ -78,7 +78,7 @@ def test_parts_of_stages_make_the_run_that_one_process_makes(alone, data, tmp_pa
 
     def parts(make, jobs, *, batch, workers):
         assert (batch, workers) == (1, 3)
-        for job in reversed(jobs):  # workers end in any order
+        for job in reversed(list(jobs)):  # workers end in any order
             done.append(job)
             yield from make()([json.loads(json.dumps(job))])
 
@@ -87,7 +87,13 @@ def test_parts_of_stages_make_the_run_that_one_process_makes(alone, data, tmp_pa
     monkeypatch.setattr(cluster, "check_ray", lambda: None)
     out = tmp_path / "run"
     api.run(data, out, engine="ray", workers=3, **OPTIONS)
-    assert [(job["start"], job["stop"]) for job in done[:4]] == [(6, 7), (4, 6), (2, 4), (0, 2)]
+    # A worker is told of its part's samples, and of no others.
+    ids = [sample["id"] for sample in json.loads((alone / "catalog.json").read_text())["samples"]]
+    for job, start in zip(done, [6, 4, 2, 0] * 6, strict=True):
+        assert job.keys() == {"start", "samples"}
+        assert job["start"] == start
+        samples = cluster_stages._unpacked(job["samples"])
+        assert [sample.id for sample in samples] == ids[start : start + 2]
     assert len(done) == 6 * 4
     assert_same(out, alone)
     # Here or there, it is the same run; what is finished is not done again.

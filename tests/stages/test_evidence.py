@@ -156,6 +156,8 @@ def test_the_same_images_give_the_same_maps(plates, tmp_path):
     _, once = weighed(plates, tmp_path / "a", PLATE)
     _, again = weighed(plates, tmp_path / "b", PLATE)
     assert all(torch.equal(once[key], again[key]) for key in once)
+    one, other = ((tmp_path / each / "evidence" / LEARNT).read_bytes() for each in "ab")
+    assert one == other
 
 
 def test_images_that_were_not_learnt_from_are_weighed_too(plates, tmp_path):

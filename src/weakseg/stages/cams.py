@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,8 @@ from weakseg.ops.cams import (
 from weakseg.runs.context import StageContext
 from weakseg.runs.image_batches import image_batches
 from weakseg.runs.image_maps import ImageMaps
-from weakseg.runs.processes import own_share
+from weakseg.runs.processes import by_first, own_share
+from weakseg.runs.sample_rows import rows_of_samples, samples_of_rows
 from weakseg.stages.classify import load_network
 from weakseg.training.device import Inference
 from weakseg.training.memory import kept_memory
@@ -47,7 +48,7 @@ def cams(context: StageContext) -> Mapping[str, object]:
     network = MapNetwork(
         load_network(context).to(inference.device),
         inference,
-        (images for _, images in map_batches(context, examples(context.catalog.samples))),
+        (images for _, images in map_batches(context, examples(context))),
         method=settings.method,
     )
     with context.track("cams", len(own), done=len(own) - len(pending)) as advance:
@@ -141,10 +142,15 @@ class MapNetwork:
             return [branch(shared).cams for branch in self.quick]
 
 
-def examples(samples: Sequence[Sample]) -> list[Sample]:
-    """A few samples spread over all: the same ones in every call, whatever is done already."""
-    step = max(1, len(samples) // _EXAMPLES)
-    return list(samples[::step][:_EXAMPLES])
+def examples(context: StageContext) -> list[Sample]:
+    """A few samples spread over all: the same ones in every process, whatever is done already."""
+
+    def rows() -> list[list[Any]]:
+        samples = context.catalog.samples
+        step = max(1, len(samples) // _EXAMPLES)
+        return rows_of_samples(samples[::step][:_EXAMPLES])
+
+    return samples_of_rows(by_first(rows))
 
 
 def map_batches(

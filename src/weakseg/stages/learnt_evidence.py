@@ -101,8 +101,9 @@ class LearntEvidence:
             "strengths": self.strengths.contiguous(),
             "alone": self.alone,
         }
-        told = {"witnesses": self.witnesses, "ids": json.dumps(list(self.fold))}
-        folder.write_bytes(LEARNT, save(tensors, told))
+        told = {"witnesses": self.witnesses, "ids": list(self.fold)}
+        # One text: safetensors writes several in any order, and the file is to be the same each time.
+        folder.write_bytes(LEARNT, save(tensors, {"told": json.dumps(told)}))
 
     @classmethod
     def load(cls, context: StageContext) -> LearntEvidence:
@@ -115,7 +116,7 @@ class LearntEvidence:
         try:
             with safe_open(path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                told = file.metadata()
+                told = json.loads(file.metadata()["told"])
             classes = len(context.catalog.classes)
             folds, words, columns = tensors["weights"].shape
             if words != len(STAGES) * WORDS or columns not in (1, classes):
@@ -128,7 +129,7 @@ class LearntEvidence:
                 told["witnesses"],
                 SurfaceWords.kept(context, tensors),
                 tensors["weights"],
-                dict(zip(json.loads(told["ids"]), tensors["folds"].tolist(), strict=True)),
+                dict(zip(told["ids"], tensors["folds"].tolist(), strict=True)),
                 tensors["thresholds"],
                 tensors["strengths"],
                 tensors["alone"],

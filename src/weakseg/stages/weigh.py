@@ -37,7 +37,7 @@ def weigh(context: StageContext) -> Mapping[str, object]:
     own = MapNetwork(
         network,
         inference,
-        (images for _, images in map_batches(context, examples(catalog.samples))),
+        (images for _, images in map_batches(context, examples(context))),
         ("compensation", "spotlight") if moved else ("compensation",),
         config.cams.method,
     )
