@@ -1,6 +1,11 @@
 """Processes of a launcher work on one run, as `torchrun` and `accelerate launch` start them."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import time
 from itertools import chain
 
 import pytest
@@ -90,3 +95,27 @@ def test_one_whose_settings_are_wrong_ends_both(data, tmp_path, launched):
     assert "process 1 of 2 failed: " in said
     assert "fit.epochs" in said
     assert "fit.epochs" in heard
+
+
+def test_torchrun_begins_again_without_an_image_that_is_lost(data, tmp_path):
+    own, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(data, own)
+    lost = next((own / "images").glob("demo_00003.*"))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    words = [*torchrun, "--max-restarts=1", *command(own, out, "--skip-bad", "--until", "cams")]
+    process = subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while process.poll() is None and not (out / "classify/done.json").is_file():
+        time.sleep(0.01)
+    lost.unlink()  # after the check, before `cams` reads it
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    assert f"{lost}: there is no such file" in said
+    assert "classify: done earlier, skipped" in said
+    assert json.loads((out / "catalog.json").read_text())["skipped"] == ["demo_00003"]
+    assert len(list((out / "cams").rglob("*.npz"))) == 8

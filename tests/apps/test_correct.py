@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 from PIL import Image
 
 from weakseg import api
+from weakseg.apps.review.photo_desk import PhotoDesk
 from weakseg.data.masks import write_mask
 from weakseg.runs.corrections import read_corrections
 from weakseg.runs.review_dir import ReviewDir
@@ -187,3 +189,23 @@ def test_what_is_not_there_is_told(run_folder, tmp_path):
         api.correct(run_folder, broken)
     with pytest.raises(RunError, match="is no run"):
         api.correct(tmp_path / "other", broken)
+
+
+def test_what_killed_processes_left_half_written_goes(run_folder, tmp_path):
+    entries, masks = (run_folder / "review" / name for name in ("entries", "masks"))
+    entries.mkdir(parents=True)
+    masks.mkdir()
+    left = [entries / ".999999999-1-2-0123abcd.tmp", masks / f".{os.getpid()}-1-2.tmp"]
+    for path in left:
+        path.write_bytes(b"half")
+        os.utime(path, (1, 1))
+    ReviewDir(run_folder, ()).sweep()
+    assert not any(path.exists() for path in left)
+    for begin in (
+        lambda: api.correct(run_folder, png(tmp_path / "drawn", IDS[0], drawn())),
+        lambda: PhotoDesk(run_folder, "ann"),
+    ):
+        left[0].write_bytes(b"half")
+        os.utime(left[0], (1, 1))
+        begin()
+        assert not left[0].exists()

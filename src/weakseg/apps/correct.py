@@ -91,6 +91,7 @@ def correct(
     with _given(catalog, Path(source).expanduser(), kind, notes) as masks:
         planned = _planned(catalog, masks, notes, source)
         reviews = ReviewDir(folder.path, catalog.classes)
+        reviews.sweep()
         made = []
         for sample, labels in planned:
             made.append(_take(folder, reviews, sample, labels, who))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from weakseg.data.images import read_mask
 from weakseg.data.masks import mask_png
-from weakseg.files import dump_json, read_json, write_atomic
+from weakseg.files import dump_json, read_json, sweep, write_atomic
 from weakseg.runs.file_lock import brief_lock
 from weakseg.runs.image_files import has_shard_folders, image_file, without_shard
 from weakseg.types import DataError, RunError
@@ -126,6 +126,10 @@ class ReviewDir:
 
     def __init__(self, run: Path, classes: Sequence[str]) -> None:
         self.path, self.classes = run / REVIEW, tuple(classes)
+
+    def sweep(self) -> None:
+        """Removes what killed processes left half written."""
+        sweep(self.path)
 
     def ids(self) -> Iterator[str]:
         """The images that have a review, sorted."""

@@ -102,7 +102,7 @@ class LearntEvidence:
             "alone": self.alone,
         }
         told = {"witnesses": self.witnesses, "ids": list(self.fold)}
-        # One text: safetensors writes several in any order, and the file is to be the same each time.
+        # One text: safetensors writes several in any order, and the file is to stay the same.
         folder.write_bytes(LEARNT, save(tensors, {"told": json.dumps(told)}))
 
     @classmethod

@@ -66,6 +66,7 @@ class PhotoDesk:
             )
         self.who = who
         self.reviews = ReviewDir(run, self.facts.catalog.classes)
+        self.reviews.sweep()
         self.boundary = lru_cache(maxsize=16)(self._boundary)
         self._lock = threading.Lock()
 
