@@ -90,7 +90,7 @@ def test_the_file_tells_what_it_takes_and_gives(exported):
     assert "RGB in 0..1" in metadata["input"]
 
 
-README = Path(__file__).parents[2] / "README.md"
+RECIPE = Path(__file__).parents[2] / "docs" / "recipes" / "onnx.md"
 SHAPES = {
     "photo.jpg": (375, 500),
     "narrow.jpg": (300, 40),
@@ -103,10 +103,10 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_readmes_lines_label_as_the_labeler(run, exported, tmp_path, monkeypatch, name):
+def test_the_recipes_lines_label_as_the_labeler(run, exported, tmp_path, monkeypatch, name):
     (lines,) = [
         text
-        for text in re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+        for text in re.findall(r"```python\n(.*?)```", RECIPE.read_text("utf-8"), re.DOTALL)
         if "onnxruntime" in text
     ]
     height, width = SHAPES[name]
@@ -131,8 +131,8 @@ def test_the_readmes_lines_label_as_the_labeler(run, exported, tmp_path, monkeyp
     assert len(np.unique(found["labels"])) > 1
 
 
-def test_the_readmes_lines_need_few_packages():
-    text = README.read_text("utf-8")
+def test_the_recipes_lines_need_few_packages():
+    text = RECIPE.read_text("utf-8")
     assert text.count("import onnxruntime") == 1
     lines = text[: text.index("labels = np.argmax")].rsplit("```python", 1)[1]
     modules = re.findall(r"^(?:import|from) (\w+)", lines, re.MULTILINE)
