@@ -5,12 +5,14 @@
 Of each set and seed a whole run (`weakseg run`, small images, one scale and its mirror image), first
 without the stage `evidence` (`evidence.images=0`), then with it, as is the default; the bound is the same
 network, learnt from true masks (`--truth-masks`). What is finished in DIR is read, not made again.
-`surfaces` and the demo are drawn here; all thresholds are chosen without truth. Writes `domains.md`.
+`surfaces` and the demo are drawn here; all thresholds are chosen without truth. Writes `domains.md`, and a picture of
+eight images of each drawn set.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import shutil
 import statistics
@@ -18,7 +20,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 from surfaces import write_surfaces
+from weakseg.apps.gallery import gallery
 from weakseg.demo_data.data_set import write_demo
 from weakseg.runs.run_dir import RunDir
 
@@ -33,6 +38,7 @@ SETS = {
     "voc-animals": "fast augment.crop=224 augment.long_side=[224,392] cams.long_side=384 "
     "fit.epochs=10",
 }
+DRAWN = ("surfaces", "demo")
 WAYS = {
     "without": ["--set", "evidence.images=0"],
     "with": [],
@@ -42,7 +48,7 @@ WAYS = {
 
 def source(name, folder):
     """Where a set is, drawn where it is not there."""
-    if name in ("surfaces", "demo"):
+    if name in DRAWN:
         path = folder / f"{name}-data"
         if not path.is_dir():
             part = folder / f"{name}-part"
@@ -92,6 +98,17 @@ def figures(out, way):
         found["witnesses"] = evidence["witnesses"]
         found["strength"] = {name: own["strength"] for name, own in evidence["classes"].items()}
     return found
+
+
+def picture(name, folder, out):
+    """Writes eight images of a drawn set, as the first seed's run left them; returns the line for the table."""
+    run = folder / f"{name}-0"
+    if name not in DRAWN or not (run / "masks" / "done.json").is_file():
+        return ""
+    image = Image.open(io.BytesIO(gallery(run, rows=8)))
+    image.thumbnail((1400, 1400), Image.Resampling.LANCZOS)
+    image.save(out / f"domains_{name}.jpg", quality=82)
+    return f"![{name}: eight images, their maps, masks and truth](domains_{name}.jpg)"
 
 
 def spread(values):
@@ -157,6 +174,8 @@ def main():
         )
         details.append(f"- {name} (witnesses: {own['witnesses']}): {classes}")
     lines += ["", "IoU of masks by class, with evidence, first seed:", "", *details]
+    pictures = [picture(name, options.runs, options.out) for name in SETS]
+    lines += ["", *filter(None, pictures)]
     (options.out / "domains.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -53,6 +53,10 @@ def on_files(files: Files, config: Any) -> Files:
         added[f"examples/{path.name}"] = path.read_text("utf-8")
     for name, content in added.items():
         files.append(File.generated(config, name, content=content))
+    for pattern in ("*.jpg", "*.svg"):
+        for path in sorted((ROOT / "benchmarks/results").glob(pattern)):
+            name = f"results/{path.name}"
+            files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
 
 
