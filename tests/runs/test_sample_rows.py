@@ -24,3 +24,11 @@ samples = st.builds(
 def test_rows_of_json_keep_all_of_a_sample(given_samples):
     rows = json.loads(json.dumps(rows_of_samples(given_samples)))
     assert samples_of_rows(rows) == given_samples
+
+
+def test_paths_hold_in_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = rows_of_samples([Sample("a", Path("b/a.png"), frozenset(), mask=Path("a.png"))])
+    monkeypatch.chdir(tmp_path.parent)
+    (found,) = samples_of_rows(rows)
+    assert (found.image, found.mask) == (tmp_path / "b/a.png", tmp_path / "a.png")

@@ -16,7 +16,9 @@ from weakseg.config.run_config import RunConfig
 from weakseg.pipeline import Stage
 from weakseg.runs.context import StageContext
 from weakseg.runs.processes import Part, doing_part
+from weakseg.runs.run_dir import RunDir
 from weakseg.runs.sample_rows import rows_of_samples, samples_of_rows
+from weakseg.runs.stage_dir import StageDir
 from weakseg.types import Catalog, Sample
 
 _LEAST, _MOST, _PARTS = 16, 1024, 32
@@ -70,6 +72,8 @@ class RayStages:
             context,
             config=declared_settings(settings, stage.name, stage.reads),
             catalog=Catalog(context.catalog.classes, ()),
+            run=RunDir(context.run.path.absolute()),  # workers are elsewhere
+            dir=StageDir(context.dir.path.absolute()),
             validation=None,
         )
         make = partial(_worker, stage, slim, of_all.told)

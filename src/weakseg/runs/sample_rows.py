@@ -10,21 +10,21 @@ from weakseg.types import Sample
 
 
 def rows_of_samples(samples: Iterable[Sample]) -> list[list[Any]]:
-    """A row per sample, to be read by `samples_of_rows`.
+    """A row per sample, to be read by `samples_of_rows` in any folder: paths become absolute.
 
     Args:
         samples: A run's: their truth, if it is known, is a mask.
 
     Example:
-        >>> rows_of_samples([Sample("a", Path("a.png"), frozenset({2, 0}))])
-        [['a', 'a.png', [0, 2], None, False]]
+        >>> rows_of_samples([Sample("a", Path("/photos/a.png"), frozenset({2, 0}))])
+        [['a', '/photos/a.png', [0, 2], None, False]]
     """
     return [
         [
             sample.id,
-            str(sample.image),
+            str(sample.image.absolute()),
             sorted(sample.tags),
-            None if sample.mask is None else str(sample.mask),
+            None if sample.mask is None else str(sample.mask.absolute()),
             sample.ignore_alpha,
         ]
         for sample in samples
