@@ -58,6 +58,7 @@ from weakseg.pipeline import fingerprints, stages_until
 from weakseg.runs.contents import Contents
 from weakseg.runs.image_maps import ImageMaps
 from weakseg.runs.run_dir import RunDir
+from weakseg.sources.found_images import find_all
 from weakseg.sources.source import read_source
 from weakseg.training.fit import CHECKPOINT, steps_done
 from weakseg.types import Catalog, Sample, WeaksegError
@@ -398,6 +399,23 @@ def model_target() -> Target:
     return Target("model", make, weight=25)
 
 
+def list_target() -> Target:
+    def make(folder: Path) -> tuple[list[Path], Reader]:
+        for name in ("a.jpg", "b.jpg"):
+            Image.new("RGB", (4, 3)).save(folder / name)
+        (folder / "table.csv").write_text("image,name\na.jpg,one\nmemory://photos/b.jpg,two\n")
+        (folder / "lines.txt").write_text(f"a.jpg\n{folder}/b.jpg\nhttps://host/c.jpg?w=3\n")
+        files = [folder / "table.csv", folder / "lines.txt"]
+
+        def read(place: Path) -> None:
+            for path in files:
+                find_all([path], outside=place / "labels")
+
+        return files, read
+
+    return Target("lists of images", make, weight=25)
+
+
 def checkpoint_target() -> Target:
     def make(folder: Path) -> tuple[list[Path], Reader]:
         numbers = dump_json({"step": 3, "usual": 0.5}).decode()
@@ -425,6 +443,7 @@ TARGETS = (
     arrays_target(),
     run_target(),
     label_target(),
+    list_target(),
     checkpoint_target(),
     model_target(),
     config_target(),

@@ -329,7 +329,9 @@ def test_a_damaged_shard_is_told_and_the_others_go_on(model, photos, tmp_path):
     [
         ("l.csv", "file,tags\na.png,x\n,y\n", r"l\.csv:3: the row names no image"),
         ("l.csv", "colour,size\nred,3\n", "no column is known to name the images"),
+        ("l.csv", 'red,"a\nb"\n', r"\(columns: red, a\\nb\); call it 'image'"),
         ("l.txt", "", "no image in such a folder or list"),
+        ("l.txt", "a.png\ns3://\n", r"l\.txt:2: '\.' cannot be the name of a file"),
         ("l.txt", "a.png\nsub/../a.jpg\n", "its mask would overwrite that of"),
         ("l.csv", "path,name\na.png,../x\n", r"l\.csv:2: '\.\./x' cannot be the name of a file"),
         ("l.csv", 'path\n"a.png\n', r"l\.csv:2: unexpected end of data"),
@@ -358,6 +360,9 @@ def test_urls_that_lead_nowhere(tmp_path):
         find_all(["memory://nowhere/at/all"], outside=tmp_path)
     with pytest.raises(DataError, match=r"cannot be read|Protocol not known"):
         find_all(["nosuch://bucket/x"], outside=tmp_path)
+    for url in ("https://[host/a.jpg", "https://[*", "memory://nowhere?x=*"):
+        with pytest.raises(DataError, match=r"cannot be read|no image in such a folder or list"):
+            find_all([url], outside=tmp_path)
 
 
 def test_what_does_not_go_together(weak, model, photos, tmp_path):

@@ -188,7 +188,8 @@ def test_twelve_megapixels_take_well_under_a_second(write, read):
 def test_damaged_run_lengths_are_refused():
     mask = np.eye(5, dtype=bool)
     coco, cvat, brush = coco_rle(mask), cvat_rle(mask), brush_rle(mask)
-    for counts in ("", "é", coco["counts"] + "o", coco["counts"] + "1", "o" * 14 + "0", "\x1f"):
+    damaged = ("", "é", coco["counts"] + "o", coco["counts"] + "1", "o" * 14 + "0", "\x1f")
+    for counts in (*damaged, {"a": {}}, None, 3):
         with pytest.raises(ValueError, match="expected"):
             from_coco_rle({"size": [5, 5], "counts": counts})
     with pytest.raises(ValueError, match="expected"):

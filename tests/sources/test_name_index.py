@@ -65,6 +65,11 @@ def test_composed_and_decomposed_names_are_one():
     assert plain_name("https://host/caf%C3%A9.jpg") == "/caf\u00e9.jpg"
 
 
+def test_what_only_begins_as_a_url_is_a_name():
+    assert plain_name(" https://[host/a.jpg") == "https://[host/a.jpg"
+    assert INDEX.find("https://[host/a.jpg").items == ("a.jpg",)
+
+
 def test_many_files_of_one_name_cost_linear_time():
     index = NameIndex((f"{n}/image.png" for n in range(100_000)), name=str)
     assert len(index.find("x/image.png").items) == 100_000

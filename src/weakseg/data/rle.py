@@ -124,6 +124,8 @@ def from_coco_rle(rle: CocoRLE) -> Mask:
     if isinstance(rle["counts"], list):
         flat = from_run_lengths(rle["counts"], height * width)
         return flat.reshape(width, height).T
+    if not isinstance(rle["counts"], str):
+        raise ValueError(f"expected COCO run lengths, got {str(rle['counts'])[:20]!r}")
     codes = np.frombuffer(rle["counts"].encode("utf-8"), np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((codes & 32) == 0) + 1
     if not codes.size or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:

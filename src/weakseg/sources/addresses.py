@@ -5,7 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -35,11 +36,22 @@ def url_parts(url: str) -> list[str]:
         >>> url_parts("https://host/a//b/../c.jpg?size=2")
         ['host', 'a', 'c.jpg']
     """
-    split = urlsplit(url)
-    is_web = split.scheme in ("http", "https")
-    path = split.path if is_web else url.partition("://")[2]
-    path = f"{split.netloc}/{path}" if is_web else path
+    path = url.partition("://")[2]
+    with suppress(ValueError):  # it is none, as https://[a
+        split = urlsplit(url)
+        if split.scheme in ("http", "https"):
+            path = f"{split.netloc}/{split.path}"
     return [part for part in posixpath.normpath(f"/{path}").split("/") if part]
+
+
+def root_parts(url: str) -> list[str]:
+    """The parts of a URL up to its pattern, if it is one: what names below it begin behind.
+
+    Example:
+        >>> root_parts("s3://bucket/photos/*/a*.jpg")
+        ['bucket', 'photos']
+    """
+    return list(takewhile(lambda part: "*" not in part, url_parts(url)))
 
 
 def below_url(url: str) -> list[str]:

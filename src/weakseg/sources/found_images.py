@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weakseg.data.decode import SUFFIXES
-from weakseg.sources.addresses import below_url, is_url, url_parts
+from weakseg.sources.addresses import below_url, is_url, root_parts, url_parts
 from weakseg.sources.image_index import scan
 from weakseg.sources.image_lists import LISTS, named_urls, read_image_list
 from weakseg.sources.image_shards import SHARDS, ImageShard, shard_stem
@@ -151,11 +151,10 @@ def _shards(one: Path | str, hidden: Path) -> Iterator[ImageShard]:
     """The shards that a path or URL names, or that are in such a folder."""
     text = str(one)
     if is_url(text):
-        if Path(url_parts(text)[-1]).suffix.lower() in SUFFIXES or text.lower().endswith(LISTS):
+        name = "".join(url_parts(text)[-1:])
+        if Path(name).suffix.lower() in SUFFIXES or text.lower().endswith(LISTS):
             return
-        root = url_parts(text)
-        if "*" in text:
-            root = root[: next(i for i, part in enumerate(root) if "*" in part)]
+        root = root_parts(text)
         for url in below_url(text):
             if url.lower().endswith(SHARDS):
                 parts = url_parts(url)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from weakseg.data.decode import SUFFIXES
-from weakseg.faults import unprintable
-from weakseg.sources.addresses import below_url, is_url, opened_address, url_parts
+from weakseg.faults import printable, unprintable
+from weakseg.sources.addresses import below_url, is_url, opened_address, root_parts, url_parts
 from weakseg.sources.columns import IMAGE_COLUMNS, squashed
 from weakseg.sources.named_images import NamedImage, stem
 from weakseg.types import DataError, is_sample_id
@@ -61,9 +61,7 @@ def named_urls(url: str) -> Iterator[NamedImage]:
         DataError: There are none.
     """
     found = below_url(url)
-    root = url_parts(url)
-    if "*" in url:
-        root = root[: next(i for i, part in enumerate(root) if "*" in part)]
+    root = root_parts(url)
     for one in found:
         parts = url_parts(one)
         if len(found) > 1 and not parts[-1].lower().endswith(tuple(SUFFIXES)):
@@ -131,9 +129,9 @@ def _columns(cells: Sequence[str], address: str) -> tuple[int, int | None]:
         return image, next((i for n in others if (i := names.index(n)) != image), None)
     if len(cells) == 1 and (is_url(cells[0]) or Path(cells[0]).suffix.lower() in SUFFIXES):
         return 0, None
+    shown = printable(", ".join(cells)[:200])
     raise DataError(
-        f"{address}: no column is known to name the images (columns: {', '.join(cells)[:200]}); "
-        "call it 'image'"
+        f"{address}: no column is known to name the images (columns: {shown}); call it 'image'"
     )
 
 

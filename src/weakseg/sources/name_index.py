@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, KeysView
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Generic, TypeVar
@@ -19,7 +20,8 @@ Item = TypeVar("Item")
 def plain_name(name: str) -> str:
     r"""A name as written, as a path with `/`, in NFC, without spaces around it.
 
-    Of a URL its path, or the path in its parameter `d` (Label Studio's local files).
+    Of a URL its path, or the path in its parameter `d` (Label Studio's local files). What only
+    begins as a URL does is left as it is.
 
     Example:
         >>> plain_name(r" images\x.jpg "), plain_name("https://host/data/a%20b.jpg?w=3")
@@ -27,9 +29,10 @@ def plain_name(name: str) -> str:
     """
     text = name.strip()
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) or "?d=" in text:
-        address = urlsplit(text)
-        inner = parse_qs(address.query).get("d")
-        text = inner[0] if inner else unquote(address.path)
+        with suppress(ValueError):
+            address = urlsplit(text)
+            inner = parse_qs(address.query).get("d")
+            text = inner[0] if inner else unquote(address.path)
     return unicodedata.normalize("NFC", text).replace("\\", "/")
 
 
