@@ -48,10 +48,10 @@ def test_values(text, value):
     ],
 )
 def test_what_is_refused_at_once(text, found):
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(PlainYamlError, match=found):
         parse_yaml(text)
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_errors_name_the_line():

@@ -53,18 +53,19 @@ def alone(data, tmp_path_factory):
     return api.run(data, tmp_path_factory.mktemp("stages") / "alone", **OPTIONS).run
 
 
-def assert_same(run, alone):
+def assert_same(run, alone, stages=("cams", "spread", "evidence", "seeds", "walk", "masks")):
     samples = json.loads((alone / "catalog.json").read_text())["samples"]
+    of_labels = ("seeds", "masks")
     for sample in samples:
-        for stage in ("cams", "spread", "evidence", "walk"):
+        for stage in (stage for stage in stages if stage not in of_labels):
             one, other = (ImageMaps.load(each, stage, sample["id"]) for each in (alone, run))
             for kind, maps in one.maps.items():
                 assert maps.shape == other.maps[kind].shape
                 assert maps.numel() == 0 or float((maps - other.maps[kind]).abs().max()) < 0.01
-        for stage in ("seeds", "masks"):
+        for stage in (stage for stage in stages if stage in of_labels):
             one, other = (read_mask(each / stage / f"{sample['id']}.png") for each in (alone, run))
             assert float((one == other).float().mean()) > 0.99
-    for stage in ("cams", "spread", "evidence", "seeds", "walk", "masks"):
+    for stage in stages:
         one, other = (
             json.loads((each / stage / "done.json").read_text())["summary"] for each in (alone, run)
         )
@@ -150,12 +151,12 @@ def test_a_worker_that_is_killed_loses_nothing(ray, alone, data, tmp_path, monke
     out = tmp_path / "run"
     killer = Killer(out / "cams")
     killer.start()
-    api.run(data, out, engine="ray", workers=2, **OPTIONS)
+    api.run(data, out, engine="ray", workers=2, **{**OPTIONS, "until": "spread"})
     killer.join()
     assert killer.killed is not None
     for path, written in killer.finished.items():
         assert path.stat().st_mtime_ns == written
-    assert_same(out, alone)
+    assert_same(out, alone, ("cams", "spread"))
 
 
 class Bad:

@@ -1,11 +1,16 @@
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from weakseg.models.amr import AMR, AMRSettings
 from weakseg.models.backbones import BackboneSettings
 from weakseg.ops.cams import CamSettings, normalized
+from weakseg.runs.processes import Part, doing_part
 from weakseg.stages.cams import MapNetwork, examples
 from weakseg.training.device import Inference
+from weakseg.types import Catalog, Sample
 
 SETTINGS = CamSettings(scales=(0.5, 1.0))
 TAGS = [(0, 2), (), (1,)]
@@ -61,8 +66,20 @@ def test_images_with_faint_tags_are_computed_in_float32():
 
 
 def test_examples_are_spread_and_always_the_same():
-    numbers = list(range(1000))
-    assert examples(numbers) == examples(numbers)
-    assert examples(numbers)[0] == 0
-    assert examples(numbers)[-1] > 900
-    assert examples(numbers[:5]) == numbers[:5]
+    def of(count):
+        samples = (Sample(f"{n}", Path(f"/{n}.png"), frozenset({0})) for n in range(count))
+        return SimpleNamespace(catalog=Catalog(("cat",), tuple(samples)))
+
+    many = of(1000)
+    assert examples(many) == examples(many)
+    assert examples(many)[0] == many.catalog.samples[0]
+    assert int(examples(many)[-1].id) > 900
+    assert examples(of(5)) == list(of(5).catalog)
+
+
+def test_a_part_of_the_images_has_the_examples_of_all():
+    samples = tuple(Sample(f"{n}", Path(f"/{n}.png"), frozenset()) for n in range(100))
+    with doing_part(Part(is_first=True)) as first:
+        of_all = examples(SimpleNamespace(catalog=Catalog(("cat",), samples)))
+    with doing_part(Part(stop=2, told=first.told)):
+        assert examples(SimpleNamespace(catalog=Catalog(("cat",), samples[:2]))) == of_all

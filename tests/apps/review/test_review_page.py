@@ -262,19 +262,36 @@ def test_the_wheel_zooms_where_it_is_and_space_moves(page_of, run_folder):
     assert now(run_folder)[0].number == 1  # moving draws nothing
 
 
-def test_filters(page_of, run_folder):
+def test_filters(page_of):
     page = page_of
     page.select_option("[name=tag]", "dog")
     expect(page.locator(".row")).to_have_count(3)
+    first = "document.querySelector('.row[data-place=\"0\"]')?.dataset.id"
+    page.wait_for_function(
+        f"document.body.dataset.image === {first}"
+    )  # it is the one that is judged
     page.keyboard.press("a")
-    for _ in range(200):  # until it is saved
-        if any((run_folder / "review" / "entries").rglob("*.json")):
-            break
-        page.wait_for_timeout(50)
+    page.wait_for_selector(".row .state.accepted")  # it is saved, and the page knows
     page.select_option("[name=state]", "accepted")
     expect(page.locator(".row")).to_have_count(1)
     page.select_option("[name=state]", "rejected")
     page.wait_for_selector("#none:not([hidden])")
+
+
+def test_a_save_that_ends_late_marks_its_own_image(page_of):
+    page, held = page_of, []
+    page.route("**/api/judge*", lambda route: held.append(route))  # noqa: PLW0108 # no built-in
+    judged = page.evaluate("document.body.dataset.image")
+    other = page.evaluate("document.querySelector('.row[data-place=\"1\"]').dataset.id")
+    page.keyboard.press("a")
+    page.fill("[name=text]", other)
+    expect(page.locator(".row")).to_have_count(1)
+    with page.expect_response("**/api/judge*"):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    expect(page.locator(".row .state")).to_have_count(0)
+    page.fill("[name=text]", "")
+    page.wait_for_selector(f".row[data-id='{judged}'] .state.accepted")
 
 
 def test_two_pages_do_not_overwrite_each_other(page_of, opened, run_folder):

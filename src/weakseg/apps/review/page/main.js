@@ -124,7 +124,7 @@ class Desk {
   // What is done to the image; all of it is saved at once.
 
   async change(made) {
-    const { photo, place } = this;
+    const { photo } = this;
     photo.changes++;
     this.view.before = null;
     try {
@@ -135,7 +135,8 @@ class Desk {
       return false;
     }
     const { state, tags, version } = photo.about;
-    this.queue.update(place, { state, tags, version });
+    // Where the image is now: the list may be another one since.
+    this.queue.update(this.queue.place(photo.id), { state, tags, version });
     if (this.photo === photo) this.show();
     this.counted();
     return true;
