@@ -25,6 +25,7 @@ from weakseg.apps import refusals
 from weakseg.demo_data.data_set import write_demo
 from weakseg.files import size_of_files
 from weakseg.pipeline import STAGES
+from weakseg.types import WeaksegError, exit_code
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -54,7 +55,11 @@ def called(words, log, *, estimated):
             os.dup2(handle, 2)
             if not estimated:
                 refusals.require_room = lambda *_, **__: None
-            code = act(words)
+            try:
+                code = act(words)
+            except WeaksegError as error:  # as the page is told it
+                print(error, flush=True)
+                code = exit_code(error)
         os._exit(code)
     _, status = os.waitpid(process, 0)
     return os.waitstatus_to_exitcode(status), " ".join(log.read_text(errors="replace").split())

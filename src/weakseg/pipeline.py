@@ -379,11 +379,10 @@ def run_pipeline(
     summaries = []
     contents = contents or Contents(run.path / CONTENTS)
     if run.is_run:
-        catalog = contents.without_lost(
-            catalog, run.load_catalog(source_tags=True), skipped if skip_bad else ()
-        )
+        had = partial(run.load_catalog, source_tags=True)
+        catalog = contents.without_lost(catalog, had, skipped if skip_bad else ())
     if validation is not None and (run.path / VALIDATION).is_file():
-        had = run.load_catalog(VALIDATION)
+        had = partial(run.load_catalog, VALIDATION)
         bad = validation.skipped if skip_bad else ()
         there = contents.without_lost(validation.catalog, had, bad, validation=True)
         validation = replace(validation, catalog=there)

@@ -161,7 +161,7 @@ class Contents:
     def without_lost(
         self,
         catalog: Catalog,
-        before: Catalog,
+        before: Callable[[], Catalog],
         skipped: Iterable[str],
         *,
         validation: bool = False,
@@ -170,19 +170,25 @@ class Contents:
 
         Args:
             catalog: The samples that can be read now.
-            before: The samples that the run had.
+            before: Gives the samples that the run had; asked only if some cannot be read now, for
+                of very many they fill the memory.
             skipped: Ids of those that cannot be read now.
             validation: Whether they are of the second split.
         """
-        had = {sample.id for sample in before} & self.before["images"].keys()
+        unread = list(skipped)
+        if not unread and not self.left_out:
+            return catalog
         have = {sample.id for sample in catalog}
-        lost = [name for name in skipped if name in had and name not in have]
-        # What the hash is now is that of the damaged file.
-        for name in lost:
-            self.now["images"].pop(name, None)
-            self.now["masks"].pop(name, None)
-        why = "when the run went on: it could not be read"
-        self.leave_out(before, lost, why, validation=validation)
+        if unread:
+            known = before()
+            had = {sample.id for sample in known} & self.before["images"].keys()
+            lost = [name for name in unread if name in had and name not in have]
+            # What the hash is now is that of the damaged file.
+            for name in lost:
+                self.now["images"].pop(name, None)
+                self.now["masks"].pop(name, None)
+            why = "when the run went on: it could not be read"
+            self.leave_out(known, lost, why, validation=validation)
         if not self.left_out.keys() & have:
             return catalog
         return catalog.subset([name for name in have if name not in self.left_out])

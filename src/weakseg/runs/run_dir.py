@@ -285,21 +285,23 @@ class RunDir:
         if not self._has_stages() and needs_shard_folders(sample.id for sample in catalog):
             make_shard_folders(self.path)
         names = catalog.classes
+        told = catalog if uncorrected is None else uncorrected
+        if [sample.id for sample in told] != [sample.id for sample in catalog]:
+            told = Catalog(names, tuple(told[sample.id] for sample in catalog))
         rows = (
             {
                 "id": sample.id,
                 "image": sample.image.absolute(),
                 "tags": [names[tag] for tag in sorted(sample.tags)],
                 **(
-                    {"source_tags": [names[tag] for tag in sorted(source_tags)]}
-                    if uncorrected is not None
-                    and (source_tags := uncorrected[sample.id].tags) != sample.tags
+                    {"source_tags": [names[tag] for tag in sorted(first.tags)]}
+                    if first.tags != sample.tags
                     else {}
                 ),
                 "mask": sample.mask and sample.mask.absolute(),
                 **({"ignore_alpha": True} if sample.ignore_alpha else {}),
             }
-            for sample in catalog
+            for sample, first in zip(catalog, told, strict=True)
         )
         write_long_json(
             self.path / name,
