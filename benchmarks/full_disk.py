@@ -1,7 +1,7 @@
 """A disk that fills up at every stage, and in `label` and exports: told, and gone on with.
 
-    mkdir /tmp/small && mount -t tmpfs -o size=600m tmpfs /tmp/small
-    python benchmarks/full_disk.py --disk /tmp/small [--times 2] [--seed 0] [--out benchmarks/results]
+    mkdir small && mount -t tmpfs -o size=600m tmpfs small
+    python benchmarks/full_disk.py --disk small [--times 2] [--seed 0] [--out benchmarks/results]
 
 `--disk` is an empty folder on a small file system. A small data set is drawn there, and every command that
 writes is given undisturbed, stage by stage. Then it is done again in another folder, each command first on a
