@@ -166,7 +166,9 @@ def main():
                 *(spread([row[key] for row in rows]) for key in ("red", "minutes")),
             ]
             lines.append(f"| {name} | {way} | {len(rows)} | {' | '.join(cells)} |")
-        own = records[0]["with"]
+        own = next((record["with"] for record in records if "with" in record), None)
+        if own is None:
+            continue
         classes = ", ".join(
             f"{k} {v:.0f}"
             + (f" (strength {own['strength'][k]:.2f})" if k in own["strength"] else "")

@@ -14,7 +14,7 @@ that of the imported libraries:
   skipped.
 - label: `weakseg label` up to the first mask: the images listed, and compared with what is there.
 
-Writes `benchmarks/results/million.md`.
+Linux alone tells the memory (`/proc`). Writes `benchmarks/results/million.md`.
 """
 
 import argparse
